@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// How long a start may take where the baseline does not say.
+pub const START_WITHIN: Duration = Duration::from_secs(60);
+
 /// A baseline that was read and found free of mistakes.
 #[derive(Debug, Clone)]
 pub struct Baseline {

@@ -1,6 +1,20 @@
 //! Every metric: name, type, labels and help text.
 
-use crate::observation::Observation;
+use std::fmt::{self, Write};
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder,
+    NoLabelSet, text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::findings::{Findings, Status, failed_units, judge};
+use crate::observation::{Observation, Observed, Units};
+use crate::systemd::exit;
+use crate::systemd::unit::{ACTIVE_STATES, Unit, micros_as_seconds};
 
 /// The two texts that a scraper may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,8 +25,718 @@ pub enum Format {
     Text,
 }
 
-/// The whole exposition of one observation.
-pub fn encode(observation: &Observation, format: Format) -> String {
-    let _ = (observation, format);
-    String::new()
+/// SystemState as systemd documents it: each is a series, the current one is 1.
+const MANAGER_STATES: [&str; 6] = [
+    "initializing",
+    "starting",
+    "running",
+    "degraded",
+    "maintenance",
+    "stopping",
+];
+
+/// The whole exposition of one observation. `room` is how long the last one was.
+pub fn encode(observation: &Arc<Observation>, format: Format, room: usize) -> String {
+    let mut registry = Registry::default();
+    let findings = judge(observation);
+    registry.register_collector(Box::new(Exposition {
+        observation: observation.clone(),
+        findings,
+    }));
+    let mut out = String::with_capacity(room);
+    let written = match format {
+        Format::OpenMetrics => text::encode(&mut out, &registry),
+        Format::Text => text::encode(&mut Classic::new(&mut out), &registry),
+    };
+    // Writing to a string cannot fail, and nothing here returns an error of its own.
+    debug_assert!(written.is_ok());
+    out
+}
+
+/// One observation as a collector of its own: no series outlives it.
+#[derive(Debug)]
+struct Exposition {
+    observation: Arc<Observation>,
+    findings: Findings,
+}
+
+impl Collector for Exposition {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Observation {
+            baseline,
+            units,
+            units_took,
+            link,
+            process,
+        } = &*self.observation;
+        let mut families = Families(encoder);
+        families.gauge(
+            "baseline_info",
+            "The baseline in force: where its text came from, and the CRC-32 of that text",
+            |m| {
+                let labels = [
+                    ("deployment", baseline.deployment.as_str()),
+                    ("version", &baseline.version),
+                    ("source", &baseline.source),
+                ];
+                gauge(m, &labels, 1)
+            },
+        )?;
+        encode_findings(&mut families, &self.findings, units.is_ok())?;
+        if let Ok(units) = units {
+            encode_states(&mut families, units)?;
+            encode_times(&mut families, units)?;
+            encode_counters(&mut families, units)?;
+            encode_services(&mut families, units)?;
+            encode_usage(&mut families, units)?;
+            encode_timers_and_sockets(&mut families, units)?;
+            encode_host(&mut families, units)?;
+        }
+        families.gauge(
+            "baseline_exporter_build_info",
+            "The exporter that answers",
+            |m| {
+                let labels = [
+                    ("version", env!("CARGO_PKG_VERSION")),
+                    ("revision", env!("BASELINE_EXPORTER_REVISION")),
+                    ("target", env!("BASELINE_EXPORTER_TARGET")),
+                ];
+                gauge(m, &labels, 1)
+            },
+        )?;
+        families.gauge(
+            "baseline_exporter_bus_connected",
+            "1 while systemd is connected, was read in full and answers",
+            |m| gauge(m, &NONE, u32::from(link.connected)),
+        )?;
+        families.counter(
+            "baseline_exporter_bus_reconnects",
+            "Connections to systemd that were lost",
+            |m| counter(m, &NONE, link.reconnects),
+        )?;
+        families.counter(
+            "baseline_exporter_bus_messages",
+            "D-Bus messages; a scrape causes none",
+            |m| {
+                counter(m, &[("direction", "sent")], link.sent)?;
+                counter(m, &[("direction", "received")], link.received)
+            },
+        )?;
+        families.counter(
+            "baseline_exporter_resyncs",
+            "Comparisons of the unit table with a fresh list",
+            |m| counter(m, &NONE, link.resyncs),
+        )?;
+        families.counter(
+            "baseline_exporter_resync_corrections",
+            "Changes found by comparing that no signal had told of",
+            |m| counter(m, &NONE, link.corrections),
+        )?;
+        families.gauge(
+            "baseline_exporter_probe_duration_seconds",
+            "How long looking took",
+            |m| gauge(m, &[("probe", "units")], units_took.as_secs_f64()),
+        )?;
+        families.gauge(
+            "baseline_exporter_probe_success",
+            "1 if looking gave an answer, whatever it was",
+            |m| gauge(m, &[("probe", "units")], u32::from(units.is_ok())),
+        )?;
+        if let Some(seconds) = process.cpu_seconds {
+            families.counter(
+                "process_cpu_seconds",
+                "User and system CPU time of the exporter, in seconds (/proc/self/stat)",
+                |m| counter(m, &NONE, seconds),
+            )?;
+        }
+        if let Some(bytes) = process.resident_bytes {
+            families.gauge(
+                "process_resident_memory_bytes",
+                "Resident memory of the exporter, in bytes (/proc/self/statm)",
+                |m| gauge(m, &NONE, bytes),
+            )?;
+        }
+        if let Some(descriptors) = process.open_descriptors {
+            families.gauge(
+                "process_open_fds",
+                "Open file descriptors of the exporter (/proc/self/fd)",
+                |m| gauge(m, &NONE, u64::try_from(descriptors).unwrap_or(u64::MAX)),
+            )?;
+        }
+        if let Some(seconds) = process.started_seconds {
+            families.gauge(
+                "process_start_time_seconds",
+                "When the exporter was started, in seconds since the epoch (/proc/self/stat)",
+                |m| gauge(m, &NONE, seconds),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn encode_findings(families: &mut Families<'_>, findings: &Findings, known: bool) -> fmt::Result {
+    families.gauge(
+        "baseline_check",
+        "The documented checks: 1 for the answer, 0 for the two others",
+        |m| {
+            for check in &findings.checks {
+                for status in Status::ALL {
+                    let labels = [("check", check.name), ("status", status.word())];
+                    gauge(m, &labels, u32::from(check.status == status))?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "baseline_units_running_expected",
+        "Services that the baseline wants running",
+        |m| {
+            gauge(
+                m,
+                &NONE,
+                u64::try_from(findings.running.1).unwrap_or(u64::MAX),
+            )
+        },
+    )?;
+    if !known {
+        return Ok(());
+    }
+    families.gauge("baseline_units_running", "Of the services that the baseline wants running, those that run (a oneshot that ended well does)", |m| {
+        gauge(m, &NONE, u64::try_from(findings.running.0).unwrap_or(u64::MAX))
+    })?;
+    families.gauge("baseline_unit_expected", "1: what the baseline expects of the unit, and the tier of its alerts (1 pages, 2 opens a ticket, 3 shows on the dashboard)", |m| {
+        for judged in &findings.units {
+            let tier = ["1", "2", "3"][usize::from(judged.tier.clamp(1, 3) - 1)];
+            let labels = [("name", &*judged.unit.name), ("expected", judged.expected), ("tier", tier)];
+            gauge(m, &labels, 1)?;
+        }
+        Ok(())
+    })?;
+    families.gauge(
+        "baseline_unit_deviation",
+        "1 if the unit differs from what is expected of it in this way",
+        |m| {
+            for judged in &findings.units {
+                for (deviation, is) in &judged.deviations {
+                    let labels = [
+                        ("name", &*judged.unit.name),
+                        ("deviation", deviation.word()),
+                    ];
+                    gauge(m, &labels, u32::from(*is))?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "baseline_unit_cause",
+        "1 for each suspected cause of a unit's deviation; detail is what it is about, if anything",
+        |m| {
+            for judged in &findings.units {
+                for (cause, detail) in &judged.causes {
+                    let labels = [
+                        ("name", &*judged.unit.name),
+                        ("cause", cause),
+                        ("detail", detail),
+                    ];
+                    gauge(m, &labels, 1)?;
+                }
+            }
+            Ok(())
+        },
+    )
+}
+
+fn encode_states(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+    families.gauge(
+        "systemd_unit_state",
+        "1 for the current ActiveState, 0 for the others (D-Bus: Unit.ActiveState)",
+        |m| {
+            for unit in watched(units) {
+                for (state, _, _) in unit.tallies(0) {
+                    let labels = [
+                        ("name", &*unit.name),
+                        ("type", unit.suffix()),
+                        ("state", state),
+                    ];
+                    gauge(m, &labels, u32::from(unit.active_state == state))?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "systemd_unit_sub_state",
+        "1: the current SubState; auto-restart is how a restart loop looks (D-Bus: Unit.SubState)",
+        |m| {
+            for unit in watched(units) {
+                gauge(
+                    m,
+                    &[("name", &*unit.name), ("sub_state", &unit.sub_state)],
+                    1,
+                )?;
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "systemd_unit_load_state",
+        "1: the current LoadState (D-Bus: Unit.LoadState)",
+        |m| {
+            for unit in watched(units) {
+                gauge(
+                    m,
+                    &[("name", &*unit.name), ("load_state", &unit.load_state)],
+                    1,
+                )?;
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "systemd_unit_file_state",
+        "1: the current enablement; none without a unit file (D-Bus: ListUnitFilesByPatterns)",
+        |m| {
+            for unit in watched(units) {
+                if let Some(file_state) = &unit.file_state {
+                    gauge(m, &[("name", &*unit.name), ("file_state", file_state)], 1)?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "systemd_unit_info",
+        "1: Type= of a service or a mount (D-Bus: Service.Type, Mount.Type)",
+        |m| {
+            for unit in watched(units).filter(|unit| matches!(unit.suffix(), "service" | "mount")) {
+                let (service, mount) = if unit.suffix() == "service" {
+                    (&*unit.kind, "")
+                } else {
+                    ("", &*unit.kind)
+                };
+                let labels = [
+                    ("name", &*unit.name),
+                    ("type", unit.suffix()),
+                    ("mount_type", mount),
+                    ("service_type", service),
+                ];
+                gauge(m, &labels, 1)?;
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge("systemd_unit_need_daemon_reload", "1 if the unit's file changed since systemd read it; noticed with the next comparison (D-Bus: Unit.NeedDaemonReload)", |m| {
+        for unit in watched(units) {
+            gauge(m, &[("name", &*unit.name)], u32::from(unit.need_daemon_reload))?;
+        }
+        Ok(())
+    })
+}
+
+fn encode_times(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+    families.gauge("systemd_unit_state_change_timestamp_seconds", "When the current state was entered, in seconds since the epoch; 0 if it never changed (D-Bus: Unit.StateChangeTimestamp)", |m| {
+        for unit in watched(units) {
+            let at = micros_as_seconds(unit.stamps.state_change.realtime);
+            gauge(m, &[("name", &*unit.name)], at)?;
+        }
+        Ok(())
+    })?;
+    families.gauge("systemd_unit_start_time_seconds", "When the service became active, in seconds since the epoch; 0 while it is not (D-Bus: Unit.ActiveEnterTimestamp)", |m| {
+        for unit in watched(units).filter(|unit| unit.suffix() == "service") {
+            let active = unit.active_state == "active";
+            let at = if active { unit.stamps.active_enter.realtime } else { 0 };
+            let labels = [("name", &*unit.name), ("type", unit.suffix())];
+            gauge(m, &labels, micros_as_seconds(at))?;
+        }
+        Ok(())
+    })?;
+    type Of = fn(&Unit) -> u64;
+    let times: [(&str, &str, Of); 4] = [
+        (
+            "systemd_unit_active_enter_time_seconds",
+            "When the unit last became active, in seconds since the epoch (D-Bus: Unit.ActiveEnterTimestamp)",
+            |unit| unit.stamps.active_enter.realtime,
+        ),
+        (
+            "systemd_unit_active_exit_time_seconds",
+            "When the unit last ceased to be active, in seconds since the epoch (D-Bus: Unit.ActiveExitTimestamp)",
+            |unit| unit.stamps.active_exit.realtime,
+        ),
+        (
+            "systemd_unit_inactive_enter_time_seconds",
+            "When the unit last became inactive or failed, in seconds since the epoch (D-Bus: Unit.InactiveEnterTimestamp)",
+            |unit| unit.stamps.inactive_enter.realtime,
+        ),
+        (
+            "systemd_unit_inactive_exit_time_seconds",
+            "When the unit last left inactive or failed, in seconds since the epoch (D-Bus: Unit.InactiveExitTimestamp)",
+            |unit| unit.stamps.inactive_exit.realtime,
+        ),
+    ];
+    for (name, help, of) in times {
+        families.gauge(name, help, |m| {
+            for unit in watched(units) {
+                let labels = [("name", &*unit.name), ("type", unit.suffix())];
+                gauge(m, &labels, micros_as_seconds(of(unit)))?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn encode_counters(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+    let now = units.now.monotonic;
+    families.counter("systemd_unit_state_seconds", "Time spent in each ActiveState since watching began, in seconds, from systemd's own time stamps", |m| {
+        for unit in watched(units) {
+            for (state, seconds, _) in unit.tallies(now) {
+                counter(m, &[("name", &*unit.name), ("state", state)], seconds)?;
+            }
+        }
+        Ok(())
+    })?;
+    families.counter(
+        "systemd_unit_state_entries",
+        "Times each ActiveState was entered since watching began",
+        |m| {
+            for unit in watched(units) {
+                for (state, _, entries) in unit.tallies(now) {
+                    counter(m, &[("name", &*unit.name), ("state", state)], entries)?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.counter(
+        "systemd_unit_activations",
+        "Starts seen since watching began, by hand and automatic ones (D-Bus: Unit.InvocationID)",
+        |m| {
+            for unit in watched(units) {
+                counter(m, &[("name", &*unit.name)], unit.activations)?;
+            }
+            Ok(())
+        },
+    )
+}
+
+fn encode_services(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+    let services = || watched(units).filter_map(|unit| Some((unit, unit.service.as_ref()?)));
+    families.counter("systemd_service_restart", "Automatic restarts since the last start by hand, as systemd counts them (D-Bus: Service.NRestarts)", |m| {
+        for (unit, service) in services() {
+            counter(m, &[("name", &*unit.name)], u64::from(service.n_restarts))?;
+        }
+        Ok(())
+    })?;
+    families.counter(
+        "systemd_service_auto_restarts",
+        "Automatic restarts since watching began; a start by hand does not set it back",
+        |m| {
+            for (unit, service) in services() {
+                counter(m, &[("name", &*unit.name)], service.auto_restarts)?;
+            }
+            Ok(())
+        },
+    )?;
+    families.counter("systemd_service_failures", "Endings with a Result other than success since watching began; a start that ExecCondition= declined is none", |m| {
+        for (unit, service) in services() {
+            counter(m, &[("name", &*unit.name)], service.failures)?;
+        }
+        Ok(())
+    })?;
+    families.gauge(
+        "systemd_service_last_result",
+        "1: how the last run ended; success while it runs (D-Bus: Service.Result)",
+        |m| {
+            for (unit, service) in services() {
+                gauge(m, &[("name", &*unit.name), ("result", &service.result)], 1)?;
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge("systemd_service_last_exit", "1: how the main process last ended; none while it never did (D-Bus: Service.ExecMainCode, ExecMainStatus)", |m| {
+        for (unit, service) in services() {
+                if let Some((code, status)) = service.last_exit
+                    && let Some(code_name) = exit::code_name(code)
+                {
+                    let status = exit::status_name(code, status);
+                    let labels = [("name", &*unit.name), ("code", code_name), ("status", &status)];
+                    gauge(m, &labels, 1)?;
+                }
+            }
+            Ok(())
+    })
+}
+
+fn encode_usage(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+    families.counter(
+        "systemd_unit_cpu_seconds",
+        "CPU time of the unit's cgroup since it was made, in seconds (cpu.stat)",
+        |m| {
+            for Observed { unit, usage } in &units.watched {
+                if let Some(seconds) = usage.cpu_seconds {
+                    counter(m, &[("name", &*unit.name)], seconds)?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.counter(
+        "systemd_unit_oom_kills",
+        "Processes of the unit's cgroup killed for lack of memory (memory.events)",
+        |m| {
+            for Observed { unit, usage } in &units.watched {
+                if let Some(kills) = usage.oom_kills {
+                    counter(m, &[("name", &*unit.name)], kills)?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    type Of = fn(&Observed) -> Option<u64>;
+    let figures: [(&str, &str, Of); 4] = [
+        (
+            "systemd_unit_memory_bytes",
+            "Memory of the unit's cgroup, in bytes (memory.current)",
+            |observed| observed.usage.memory,
+        ),
+        (
+            "systemd_unit_memory_max_bytes",
+            "Its limit, in bytes; none if it has no limit (memory.max)",
+            |observed| observed.usage.memory_max,
+        ),
+        (
+            "systemd_unit_tasks_current",
+            "Processes and threads of the unit's cgroup (pids.current)",
+            |observed| observed.usage.tasks,
+        ),
+        (
+            "systemd_unit_tasks_max",
+            "Their limit; none if there is no limit (pids.max)",
+            |observed| observed.usage.tasks_max,
+        ),
+    ];
+    for (name, help, of) in figures {
+        families.gauge(name, help, |m| {
+            for observed in &units.watched {
+                if let Some(figure) = of(observed) {
+                    gauge(m, &[("name", &*observed.unit.name)], figure)?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn encode_timers_and_sockets(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+    let timers = || watched(units).filter_map(|unit| Some((unit, unit.timer?)));
+    let sockets = || watched(units).filter_map(|unit| Some((unit, unit.socket?)));
+    families.gauge("systemd_timer_last_trigger_seconds", "When the timer last elapsed, in seconds since the epoch; 0 if it never did (D-Bus: Timer.LastTriggerUSec)", |m| {
+        for (unit, timer) in timers() {
+            gauge(m, &[("name", &*unit.name)], micros_as_seconds(timer.last_trigger))?;
+        }
+        Ok(())
+    })?;
+    families.gauge("systemd_timer_next_trigger_timestamp_seconds", "When the timer will elapse next, in seconds since the epoch; none if it will not (D-Bus: Timer.NextElapseUSecRealtime, NextElapseUSecMonotonic)", |m| {
+        for (unit, timer) in timers() {
+            if let Some(next) = timer.next_trigger(units.now) {
+                gauge(m, &[("name", &*unit.name)], micros_as_seconds(next))?;
+            }
+        }
+        Ok(())
+    })?;
+    families.counter(
+        "systemd_socket_accepted_connections",
+        "Connections accepted (D-Bus: Socket.NAccepted)",
+        |m| {
+            for (unit, socket) in sockets() {
+                counter(m, &[("name", &*unit.name)], u64::from(socket.n_accepted))?;
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "systemd_socket_current_connections",
+        "Connections open now (D-Bus: Socket.NConnections)",
+        |m| {
+            for (unit, socket) in sockets() {
+                gauge(m, &[("name", &*unit.name)], socket.n_connections)?;
+            }
+            Ok(())
+        },
+    )?;
+    families.counter(
+        "systemd_socket_refused_connections",
+        "Connections refused (D-Bus: Socket.NRefused)",
+        |m| {
+            for (unit, socket) in sockets() {
+                counter(m, &[("name", &*unit.name)], u64::from(socket.n_refused))?;
+            }
+            Ok(())
+        },
+    )
+}
+
+fn encode_host(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+    families.gauge("systemd_units", "Units of the host that systemd holds in memory, watched or not, by ActiveState (D-Bus: ListUnits)", |m| {
+        let mut counts = units.others.counts.clone();
+        for unit in watched(units).filter(|unit| unit.loaded) {
+            *counts.entry(unit.active_state.clone()).or_default() += 1;
+        }
+        for state in ACTIVE_STATES {
+            counts.entry(state.into()).or_default();
+        }
+        for (state, count) in &counts {
+            gauge(m, &[("state", &**state)], u64::try_from(*count).unwrap_or(u64::MAX))?;
+        }
+        Ok(())
+    })?;
+    families.gauge(
+        "systemd_failed_unit",
+        "1 for each failed unit of the host, watched or not (D-Bus: ListUnits)",
+        |m| {
+            for name in failed_units(units) {
+                gauge(m, &[("name", name)], 1)?;
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "systemd_manager_state",
+        "1 for the state of the whole host, 0 for the others (D-Bus: Manager.SystemState)",
+        |m| {
+            let state = units.manager.state.as_str();
+            for known in MANAGER_STATES {
+                gauge(m, &[("state", known)], u32::from(known == state))?;
+            }
+            if MANAGER_STATES.contains(&state) {
+                Ok(())
+            } else {
+                gauge(m, &[("state", state)], 1)
+            }
+        },
+    )?;
+    families.gauge(
+        "systemd_version_info",
+        "1: the version of systemd (D-Bus: Manager.Version)",
+        |m| gauge(m, &[("version", units.manager.version.as_str())], 1),
+    )
+}
+
+fn watched(units: &Units) -> impl Iterator<Item = &Unit> {
+    units.watched.iter().map(|observed| &*observed.unit)
+}
+
+/// One family after the other.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        series(
+            &mut self
+                .0
+                .encode_descriptor(name, help, None, MetricType::Gauge)?,
+        )
+    }
+
+    /// The name goes without `_total`: the encoder adds it.
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        series(
+            &mut self
+                .0
+                .encode_descriptor(name, help, None, MetricType::Counter)?,
+        )
+    }
+}
+
+const NONE: [(&str, &str); 0] = [];
+
+fn gauge(
+    m: &mut MetricEncoder<'_>,
+    labels: &impl EncodeLabelSet,
+    value: impl EncodeGaugeValue,
+) -> fmt::Result {
+    m.encode_family(labels)?.encode_gauge(&value)
+}
+
+fn counter(
+    m: &mut MetricEncoder<'_>,
+    labels: &impl EncodeLabelSet,
+    value: impl EncodeCounterValue,
+) -> fmt::Result {
+    m.encode_family(labels)?
+        .encode_counter::<NoLabelSet, _, f64>(&value, None)
+}
+
+/// Turns OpenMetrics into text 0.0.4 on its way to the string: there a counter's `_total` belongs
+/// to the family's name too, and there is neither a unit nor an end mark.
+struct Classic<'a> {
+    out: &'a mut String,
+    /// The comment that is being written; `None` within a sample.
+    comment: Option<String>,
+    at_line_start: bool,
+    /// HELP comes before TYPE, which decides the name.
+    help: String,
+}
+
+impl<'a> Classic<'a> {
+    fn new(out: &'a mut String) -> Self {
+        Self {
+            out,
+            comment: None,
+            at_line_start: true,
+            help: String::new(),
+        }
+    }
+
+    fn comment(&mut self, line: &str) -> fmt::Result {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            help.clone_into(&mut self.help);
+        } else if let Some((name, kind)) = line
+            .strip_prefix("# TYPE ")
+            .and_then(|line| line.split_once(' '))
+        {
+            let total = if kind == "counter" { "_total" } else { "" };
+            let help = self.help.strip_prefix(name).unwrap_or("");
+            writeln!(
+                self.out,
+                "# HELP {name}{total}{help}\n# TYPE {name}{total} {kind}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Classic<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive('\n') {
+            if self.at_line_start && part.starts_with('#') {
+                self.comment = Some(String::new());
+            }
+            self.at_line_start = part.ends_with('\n');
+            let Some(mut comment) = self.comment.take() else {
+                self.out.push_str(part);
+                continue;
+            };
+            comment.push_str(part);
+            if self.at_line_start {
+                self.comment(comment.trim_end())?;
+            } else {
+                self.comment = Some(comment);
+            }
+        }
+        Ok(())
+    }
 }

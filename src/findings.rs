@@ -1,0 +1,596 @@
+//! How the host stands against its baseline: a pure function of baseline and observation.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::baseline::{self, Expected};
+use crate::observation::{Observation, Observed, Units};
+use crate::systemd::exit;
+use crate::systemd::unit::{Unit, is_failure};
+
+/// Two automatic restarts within this time are a loop. A loop of one restart every five minutes
+/// must count, so must one that misses a beat.
+const LOOP_WINDOW: Duration = Duration::from_secs(15 * 60);
+
+/// Everything found, in the order in which it is told.
+#[derive(Debug)]
+pub struct Findings {
+    /// The documented checks.
+    pub checks: Vec<Check>,
+    /// Each watched unit with what is expected of it; empty while the units are unknown.
+    pub units: Vec<Judged>,
+    /// Services that the baseline wants running: how many do, and how many should.
+    pub running: (usize, usize),
+}
+
+/// One documented check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Its name in `baseline_check`.
+    pub name: &'static str,
+    /// The answer.
+    pub status: Status,
+    /// What the baseline wants, for a person.
+    pub expected: String,
+    /// What was seen, for a person; or why nothing was.
+    pub seen: String,
+}
+
+/// The three answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// As the baseline says.
+    Holds,
+    /// It could not be told.
+    Unknown,
+    /// Not as the baseline says.
+    Violated,
+}
+
+impl Status {
+    /// All of them, in the order of their series.
+    pub const ALL: [Self; 3] = [Self::Holds, Self::Violated, Self::Unknown];
+
+    /// The word for it, in labels and reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Holds => "holds",
+            Self::Violated => "violated",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One watched unit against the baseline.
+#[derive(Debug)]
+pub struct Judged {
+    /// The unit.
+    pub unit: Arc<Unit>,
+    /// What is expected: the word of the baseline's list, or `watched`.
+    pub expected: &'static str,
+    /// 1 pages, 2 opens a ticket, 3 shows on the dashboard only.
+    pub tier: u8,
+    /// Why the baseline expects it, in the operator's words.
+    pub because: Option<String>,
+    /// Each deviation that could be, and whether it is.
+    pub deviations: Vec<(Deviation, bool)>,
+    /// What probably caused it: a word of a closed set, and what it is about.
+    pub causes: Vec<(&'static str, String)>,
+}
+
+/// How a unit can differ from what is expected of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Deviation {
+    /// It failed, and systemd does not try again.
+    Failed,
+    /// It is restarted again and again.
+    Restarting,
+    /// Its start takes longer than it may.
+    ActivatingTooLong,
+    /// It is not active though it should be.
+    Stopped,
+    /// It has no unit file though it should run.
+    Missing,
+    /// It cannot be started: its unit file is a mask.
+    Masked,
+    /// It exists though it should not.
+    Present,
+    /// It will be started at boot though it should not.
+    Enabled,
+    /// It runs though it should not.
+    Running,
+}
+
+impl Deviation {
+    /// The word for it, in labels and reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Restarting => "restarting",
+            Self::ActivatingTooLong => "activating_too_long",
+            Self::Stopped => "stopped",
+            Self::Missing => "missing",
+            Self::Masked => "masked",
+            Self::Present => "present",
+            Self::Enabled => "enabled",
+            Self::Running => "running",
+        }
+    }
+}
+
+impl Judged {
+    /// The deviations that are.
+    pub fn deviating(&self) -> impl Iterator<Item = Deviation> {
+        self.deviations
+            .iter()
+            .filter(|(_, is)| *is)
+            .map(|(deviation, _)| *deviation)
+    }
+
+    fn is(&self, wanted: Deviation) -> bool {
+        self.deviating().any(|deviation| deviation == wanted)
+    }
+
+    /// True if it stands as the baseline says.
+    pub fn holds(&self) -> bool {
+        self.deviating().next().is_none()
+    }
+
+    /// What is wrong with it, in one sentence for a person at night; `None` if nothing is.
+    pub fn sentence(&self) -> Option<String> {
+        if self.holds() {
+            return None;
+        }
+        let unit = &self.unit;
+        let told: Vec<String> = self
+            .deviating()
+            .map(|deviation| self.tell(deviation))
+            .collect();
+        let mut sentence = format!("{} {}", unit.name, told.join(", and "));
+        for (cause, detail) in &self.causes {
+            sentence.push_str(&format!("; cause: {}", tell_cause(cause, detail)));
+        }
+        Some(sentence)
+    }
+
+    fn tell(&self, deviation: Deviation) -> String {
+        let unit = &self.unit;
+        match deviation {
+            Deviation::Failed => {
+                let gave_up = unit
+                    .service
+                    .as_ref()
+                    .is_some_and(|service| !matches!(&*service.restart, "" | "no"));
+                let gone = if unit.load_state == "not-found" {
+                    ", and its unit file is gone"
+                } else {
+                    ""
+                };
+                if gave_up {
+                    format!(
+                        "failed and systemd gave up restarting it ({}){gone}",
+                        ending(unit)
+                    )
+                } else {
+                    format!("failed ({}){gone}", ending(unit))
+                }
+            }
+            Deviation::Restarting => {
+                let restarts = unit
+                    .service
+                    .as_ref()
+                    .map_or(0, |service| service.n_restarts);
+                format!(
+                    "restarts again and again ({restarts} automatic restarts since it was last \
+                     started by hand, now {}; {})",
+                    unit.sub_state,
+                    ending(unit)
+                )
+            }
+            Deviation::ActivatingTooLong => {
+                format!("is stuck in its start ({})", unit.sub_state)
+            }
+            Deviation::Stopped => match &unit.missing_requirement {
+                Some((name, state)) => format!(
+                    "is {} ({name}, which it requires, is {state})",
+                    unit.active_state
+                ),
+                None if unit.job_result.as_deref() == Some("dependency") => {
+                    format!(
+                        "is {} (its start was refused: a unit it requires did not start)",
+                        unit.active_state
+                    )
+                }
+                None => format!("is {} ({})", unit.active_state, ending(unit)),
+            },
+            Deviation::Missing if unit.is_down() => "has no unit file".to_owned(),
+            Deviation::Missing => {
+                "runs, but its unit file is gone: it cannot be started again".to_owned()
+            }
+            Deviation::Masked if unit.is_down() => "is masked".to_owned(),
+            Deviation::Masked => "runs, but is masked: it cannot be started again".to_owned(),
+            Deviation::Present => match &unit.file_state {
+                Some(state) => format!("exists ({state}) though it should be absent"),
+                None => format!(
+                    "is known to systemd ({}) though it should be absent",
+                    unit.load_state
+                ),
+            },
+            Deviation::Enabled => {
+                format!(
+                    "is {} though it should not start at boot",
+                    unit.file_state.as_deref().unwrap_or("enabled")
+                )
+            }
+            Deviation::Running => format!("is {} though it should not run", unit.active_state),
+        }
+    }
+}
+
+/// How the unit's last run ended, in short.
+fn ending(unit: &Unit) -> String {
+    if unit.load_state != "loaded" {
+        return unit.load_state.to_string();
+    }
+    let Some(service) = &unit.service else {
+        return unit.sub_state.to_string();
+    };
+    let exit = service.last_exit.map(|(code, status)| {
+        let code_name = exit::code_name(code).unwrap_or("ended with");
+        format!(
+            "main process {code_name} {}",
+            exit::status_name(code, status)
+        )
+    });
+    let result = match (&*service.result, &*service.last_failure) {
+        (result, _) if is_failure(result) => Some(result),
+        (_, failure) if !unit.is_down() && is_failure(failure) => Some(failure),
+        _ => None,
+    };
+    match (result, exit) {
+        (None, None) => "it was not started".to_owned(),
+        (None, Some(exit)) => format!("it ended well, {exit}"),
+        (Some(result), None) => format!("result {result}"),
+        (Some(result), Some(exit)) => format!("result {result}, {exit}"),
+    }
+}
+
+fn tell_cause(cause: &str, detail: &str) -> String {
+    match cause {
+        "dependency" => format!("{detail} is not active"),
+        "missing_executable" => {
+            "the program of ExecStart= cannot be run (203/EXEC): missing, or not executable"
+                .to_owned()
+        }
+        "working_directory" => "WorkingDirectory= cannot be entered (200/CHDIR)".to_owned(),
+        "user" => "User= or Group= does not exist (217/USER)".to_owned(),
+        "namespace" => {
+            "the sandbox cannot be set up (226/NAMESPACE): a path it names is missing".to_owned()
+        }
+        "out_of_memory" => "the kernel killed it for lack of memory".to_owned(),
+        "missing_file" => {
+            "a file it cannot start without is missing (EnvironmentFile=, a resource)".to_owned()
+        }
+        "start_limit" => "it was started too often in too short a time".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// Compares.
+pub fn judge(observation: &Observation) -> Findings {
+    let baseline = &observation.baseline.systemd;
+    let should_run = baseline
+        .units
+        .iter()
+        .filter(|unit| unit.expected == Expected::Running)
+        .count();
+    match &observation.units {
+        Ok(units) => judge_units(baseline, units, should_run),
+        Err(reason) => Findings {
+            checks: CHECKS
+                .iter()
+                .filter(|check| check.concerns(baseline))
+                .map(|check| Check {
+                    name: check.name,
+                    status: Status::Unknown,
+                    expected: check.expected(baseline),
+                    seen: reason.clone(),
+                })
+                .collect(),
+            units: Vec::new(),
+            running: (0, should_run),
+        },
+    }
+}
+
+fn judge_units(baseline: &baseline::Systemd, units: &Units, should_run: usize) -> Findings {
+    let named: HashMap<&str, &baseline::Unit> = baseline
+        .units
+        .iter()
+        .map(|unit| (unit.name.as_str(), unit))
+        .collect();
+    let judged: Vec<Judged> = units
+        .watched
+        .iter()
+        .map(|observed| {
+            judge_unit(
+                observed,
+                named.get(&*observed.unit.name).copied(),
+                units.now.monotonic,
+            )
+        })
+        .collect();
+    let run = judged
+        .iter()
+        .filter(|judged| judged.expected == "running" && is_running(&judged.unit))
+        .count();
+    let checks = CHECKS
+        .iter()
+        .filter(|check| check.concerns(baseline))
+        .map(|check| check.run(baseline, units, &judged))
+        .collect();
+    Findings {
+        checks,
+        units: judged,
+        running: (run, should_run),
+    }
+}
+
+/// One of the documented checks, and how it is made.
+struct Documented {
+    name: &'static str,
+    /// The list whose units it is about; `None`: all units.
+    about: Option<Expected>,
+}
+
+const CHECKS: [Documented; 6] = [
+    Documented {
+        name: "failed_units",
+        about: None,
+    },
+    Documented {
+        name: "running_units",
+        about: Some(Expected::Running),
+    },
+    Documented {
+        name: "active_units",
+        about: Some(Expected::Active),
+    },
+    Documented {
+        name: "bad_states",
+        about: None,
+    },
+    Documented {
+        name: "absent_units",
+        about: Some(Expected::Absent),
+    },
+    Documented {
+        name: "disabled_units",
+        about: Some(Expected::Disabled),
+    },
+];
+
+impl Documented {
+    /// A check about a list that the baseline does not have is not made.
+    fn concerns(&self, baseline: &baseline::Systemd) -> bool {
+        self.about
+            .is_none_or(|list| baseline.units.iter().any(|unit| unit.expected == list))
+    }
+
+    fn expected(&self, baseline: &baseline::Systemd) -> String {
+        let count = |list| {
+            baseline
+                .units
+                .iter()
+                .filter(|unit| unit.expected == list)
+                .count()
+        };
+        match self.about {
+            None => "none".to_owned(),
+            Some(list) => format!("{} {}", count(list), word(list)),
+        }
+    }
+
+    fn run(&self, baseline: &baseline::Systemd, units: &Units, judged: &[Judged]) -> Check {
+        let of_list = |list| {
+            judged
+                .iter()
+                .filter(move |judged| judged.expected == word(list))
+        };
+        let mut bad: Vec<&str> = match (self.name, self.about) {
+            ("failed_units", _) => failed_units(units).collect(),
+            (_, Some(list)) => of_list(list)
+                .filter(|judged| !judged.holds())
+                .map(|judged| &*judged.unit.name)
+                .collect(),
+            _ => judged
+                .iter()
+                .filter(|judged| {
+                    [
+                        Deviation::Failed,
+                        Deviation::Restarting,
+                        Deviation::ActivatingTooLong,
+                    ]
+                    .into_iter()
+                    .any(|deviation| judged.is(deviation))
+                })
+                .map(|judged| &*judged.unit.name)
+                .collect(),
+        };
+        bad.sort_unstable();
+        let seen = match (self.about, bad.is_empty()) {
+            (None, true) => "none".to_owned(),
+            (None, false) => format!("{}: {}", bad.len(), bad.join(", ")),
+            (Some(list), true) => format!("{} {}", of_list(list).count(), word(list)),
+            (Some(list), false) => format!(
+                "{} {}, not so: {}",
+                of_list(list).count() - bad.len(),
+                word(list),
+                bad.join(", ")
+            ),
+        };
+        let status = if bad.is_empty() {
+            Status::Holds
+        } else {
+            Status::Violated
+        };
+        Check {
+            name: self.name,
+            status,
+            expected: self.expected(baseline),
+            seen,
+        }
+    }
+}
+
+/// The names of all failed units of the host, watched or not.
+pub fn failed_units(units: &Units) -> impl Iterator<Item = &str> {
+    let watched = units.watched.iter().map(|observed| &observed.unit);
+    watched
+        .filter(|unit| unit.active_state == "failed")
+        .map(|unit| &*unit.id)
+        .chain(units.others.failed.iter().map(String::as_str))
+}
+
+fn judge_unit(observed: &Observed, named: Option<&baseline::Unit>, now: u64) -> Judged {
+    let unit = &observed.unit;
+    let expected = named.map(|named| named.expected);
+    let start_within = named.map_or(baseline::START_WITHIN, |named| named.start_within);
+    let failed = unit.active_state == "failed";
+    let missing = unit.load_state == "not-found"
+        || (unit.file_state.is_none() && !unit.fragment_path.is_empty());
+    let masked = unit.load_state == "masked"
+        || matches!(
+            unit.file_state.as_deref(),
+            Some("masked" | "masked-runtime")
+        );
+    let enabled = matches!(
+        unit.file_state.as_deref(),
+        Some("enabled" | "enabled-runtime")
+    );
+    let troubles = [
+        (Deviation::Failed, failed),
+        (Deviation::Restarting, is_looping(unit, now)),
+        (
+            Deviation::ActivatingTooLong,
+            is_stuck(unit, start_within, now),
+        ),
+    ];
+    let stopped = unit.active_state == "inactive" && !ended_well(unit);
+    let deviations: Vec<(Deviation, bool)> = match expected {
+        Some(Expected::Running | Expected::Active) => troubles
+            .into_iter()
+            .chain([
+                (Deviation::Stopped, stopped && !missing && !masked),
+                (Deviation::Missing, missing),
+                (Deviation::Masked, masked),
+            ])
+            .collect(),
+        Some(Expected::Absent) => vec![
+            (Deviation::Failed, failed),
+            // A mask keeps a unit away for good: that is absence too.
+            (
+                Deviation::Present,
+                !masked && (unit.file_state.is_some() || !missing),
+            ),
+            (Deviation::Enabled, enabled),
+            (Deviation::Running, !unit.is_down()),
+        ],
+        Some(Expected::Disabled) => vec![
+            (Deviation::Failed, failed),
+            (Deviation::Enabled, enabled),
+            (Deviation::Running, !unit.is_down()),
+        ],
+        // Of a unit that nothing is expected of, trouble is told; and that what starts others at
+        // boot does not stand ready.
+        None => troubles
+            .into_iter()
+            .chain(
+                matches!(unit.suffix(), "timer" | "target" | "socket" | "path")
+                    .then_some((Deviation::Stopped, enabled && stopped)),
+            )
+            .collect(),
+    };
+    let mut judged = Judged {
+        unit: unit.clone(),
+        expected: expected.map_or("watched", word),
+        tier: named.map_or(2, |named| named.tier),
+        because: named.and_then(|named| named.because.clone()),
+        deviations,
+        causes: Vec::new(),
+    };
+    if !judged.holds() {
+        judged.causes = causes(unit);
+    }
+    judged
+}
+
+fn word(list: Expected) -> &'static str {
+    match list {
+        Expected::Running => "running",
+        Expected::Active => "active",
+        Expected::Absent => "absent",
+        Expected::Disabled => "disabled",
+    }
+}
+
+fn is_running(unit: &Unit) -> bool {
+    matches!(&*unit.active_state, "active" | "reloading" | "refreshing") || ended_well(unit)
+}
+
+/// A oneshot that did its work: being inactive is how it looks.
+fn ended_well(unit: &Unit) -> bool {
+    unit.kind == "oneshot"
+        && unit.active_state == "inactive"
+        && unit
+            .service
+            .as_ref()
+            .is_some_and(|service| service.last_exit.is_some() && !is_failure(&service.result))
+}
+
+fn is_looping(unit: &Unit, now: u64) -> bool {
+    let window = u64::try_from(LOOP_WINDOW.as_micros()).unwrap_or(u64::MAX);
+    unit.sub_state.contains("auto-restart")
+        || unit.active_state != "failed"
+            && unit.service.as_ref().is_some_and(|service| {
+                let [_, last_but_one] = service.recent_restarts;
+                last_but_one != 0 && now.saturating_sub(last_but_one) < window
+            })
+}
+
+/// A oneshot is activating for as long as it works, so it is never stuck by that.
+fn is_stuck(unit: &Unit, start_within: Duration, now: u64) -> bool {
+    let limit = u64::try_from(start_within.as_micros()).unwrap_or(u64::MAX);
+    unit.active_state == "activating"
+        && unit.kind != "oneshot"
+        && !unit.sub_state.contains("auto-restart")
+        && unit.stamps.inactive_exit.monotonic != 0
+        && now.saturating_sub(unit.stamps.inactive_exit.monotonic) > limit
+}
+
+/// What systemd itself tells of the cause.
+fn causes(unit: &Unit) -> Vec<(&'static str, String)> {
+    let mut causes = Vec::new();
+    if let Some((name, _)) = &unit.missing_requirement {
+        causes.push(("dependency", name.clone()));
+    }
+    let Some(service) = &unit.service else {
+        return causes;
+    };
+    let by_status = match service.last_exit {
+        Some((1, 200)) => Some("working_directory"),
+        Some((1, 203)) => Some("missing_executable"),
+        Some((1, 217)) => Some("user"),
+        Some((1, 226)) => Some("namespace"),
+        _ => None,
+    };
+    let by_result = match &*service.last_failure {
+        "oom-kill" => Some("out_of_memory"),
+        "resources" => Some("missing_file"),
+        "start-limit-hit" => Some("start_limit"),
+        _ => None,
+    };
+    causes.extend(by_status.or(by_result).map(|cause| (cause, String::new())));
+    causes
+}

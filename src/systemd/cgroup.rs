@@ -1,0 +1,214 @@
+//! What a unit uses, straight from its cgroup's files: no D-Bus, no work for systemd.
+
+use std::fs::File;
+use std::io::Read;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+/// Use and limits of one unit's cgroup. `None` where the controller is not there, the limit is not
+/// set, or nothing of the unit runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// CPU time of the cgroup since it was made, seconds (cpu.stat, cpuacct.usage).
+    pub cpu_seconds: Option<f64>,
+    /// Memory in use, bytes (memory.current, memory.usage_in_bytes).
+    pub memory: Option<u64>,
+    /// The limit of that, bytes (memory.max, memory.limit_in_bytes).
+    pub memory_max: Option<u64>,
+    /// Processes and threads (pids.current).
+    pub tasks: Option<u64>,
+    /// The limit of these (pids.max).
+    pub tasks_max: Option<u64>,
+    /// Processes killed for lack of memory (memory.events, memory.oom_control).
+    pub oom_kills: Option<u64>,
+}
+
+/// Where the host has its cgroup controllers mounted.
+#[derive(Debug, Clone, Default)]
+pub struct Hierarchies {
+    unified: Option<String>,
+    cpu: Option<String>,
+    memory: Option<String>,
+    pids: Option<String>,
+}
+
+impl Hierarchies {
+    /// Reads the mounts of this process. A host has cgroup v2, or v1, or some of each.
+    pub fn mounted() -> Self {
+        // Without the list there are no cgroups to read, as on a host that has none.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        Self::from_mounts(&mounts)
+    }
+
+    fn from_mounts(mounts: &str) -> Self {
+        let mut found = Self::default();
+        for line in mounts.lines() {
+            let Some((place, kind)) = line.split_once(" - ") else {
+                continue;
+            };
+            let Some(mount_point) = place.split(' ').nth(4) else {
+                continue;
+            };
+            let mut kind = kind.split(' ');
+            let (type_, options) = (kind.next().unwrap_or(""), kind.nth(1).unwrap_or(""));
+            let slot = |slot: &mut Option<String>| {
+                slot.get_or_insert_with(|| mount_point.to_owned());
+            };
+            if type_ == "cgroup2" {
+                slot(&mut found.unified);
+            } else if type_ == "cgroup" {
+                for controller in options.split(',') {
+                    match controller {
+                        "cpuacct" => slot(&mut found.cpu),
+                        "memory" => slot(&mut found.memory),
+                        "pids" => slot(&mut found.pids),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// What the cgroup of this path, as systemd names it, uses now.
+    pub fn usage(&self, control_group: &str) -> Usage {
+        let mut usage = Usage::default();
+        if control_group.is_empty() {
+            return usage;
+        }
+        if let Some(group) = open(self.unified.as_deref(), control_group) {
+            usage.cpu_seconds = group
+                .read("cpu.stat")
+                .and_then(|text| keyed(&text, "usage_usec").map(super::unit::micros_as_seconds));
+            usage.memory = group.read("memory.current").and_then(|text| number(&text));
+            usage.memory_max = group.read("memory.max").and_then(|text| number(&text));
+            usage.oom_kills = group
+                .read("memory.events")
+                .and_then(|text| keyed(&text, "oom_kill"));
+            usage.tasks = group.read("pids.current").and_then(|text| number(&text));
+            usage.tasks_max = group.read("pids.max").and_then(|text| number(&text));
+        }
+        if let Some(group) = open(self.cpu.as_deref(), control_group) {
+            usage.cpu_seconds = group.read("cpuacct.usage").and_then(|text| {
+                number(&text).map(|nanos| super::unit::micros_as_seconds(nanos / 1000))
+            });
+        }
+        if let Some(group) = open(self.memory.as_deref(), control_group) {
+            usage.memory = group
+                .read("memory.usage_in_bytes")
+                .and_then(|text| number(&text));
+            // v1 writes "no limit" as the largest multiple of a page.
+            usage.memory_max = group
+                .read("memory.limit_in_bytes")
+                .and_then(|text| number(&text))
+                .filter(|limit| *limit < 1 << 62);
+            usage.oom_kills = group
+                .read("memory.oom_control")
+                .and_then(|text| keyed(&text, "oom_kill"));
+        }
+        if let Some(group) = open(self.pids.as_deref(), control_group) {
+            usage.tasks = group.read("pids.current").and_then(|text| number(&text));
+            usage.tasks_max = group.read("pids.max").and_then(|text| number(&text));
+        }
+        usage
+    }
+}
+
+/// One cgroup's directory: opened once, so that all figures are of the same cgroup.
+struct Group(OwnedFd);
+
+fn open(mount_point: Option<&str>, control_group: &str) -> Option<Group> {
+    let path = format!("{}{control_group}", mount_point?);
+    // It is gone as soon as nothing of the unit runs.
+    openat(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()
+    .map(Group)
+}
+
+impl Group {
+    /// The text of one of its files; `None` where the controller is not there.
+    fn read(&self, name: &str) -> Option<String> {
+        let file = openat(
+            &self.0,
+            name,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .ok()?;
+        let mut text = String::new();
+        File::from(file).read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+}
+
+/// A number alone; "max", which is no limit, is none.
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// The number behind a key at the start of a line.
+fn keyed(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        line.strip_prefix(key)?
+            .strip_prefix(' ')?
+            .trim()
+            .parse()
+            .ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_both_kinds_of_hierarchies() {
+        let found = Hierarchies::from_mounts(
+            "30 23 0:26 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw,nsdelegate\n\
+             31 23 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+             32 23 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+             33 23 0:29 / /proc rw - proc proc rw\n",
+        );
+        assert_eq!(found.unified.as_deref(), Some("/sys/fs/cgroup/unified"));
+        assert_eq!(found.cpu.as_deref(), Some("/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(found.memory.as_deref(), Some("/sys/fs/cgroup/memory"));
+        assert_eq!(found.pids, None);
+    }
+
+    #[test]
+    fn reads_what_is_there_and_leaves_out_the_rest() {
+        let root = tempfile::tempdir().unwrap();
+        let group = root.path().join("system.slice/a.service");
+        std::fs::create_dir_all(&group).unwrap();
+        std::fs::write(group.join("cpu.stat"), "usage_usec 2500000\nuser_usec 1\n").unwrap();
+        std::fs::write(group.join("memory.current"), "4096\n").unwrap();
+        std::fs::write(group.join("memory.max"), "max\n").unwrap();
+        std::fs::write(group.join("memory.events"), "low 0\noom 1\noom_kill 3\n").unwrap();
+        let unified = Some(root.path().to_str().unwrap().to_owned());
+        let hierarchies = Hierarchies {
+            unified,
+            ..Hierarchies::default()
+        };
+        let usage = hierarchies.usage("/system.slice/a.service");
+        assert_eq!(
+            usage,
+            Usage {
+                cpu_seconds: Some(2.5),
+                memory: Some(4096),
+                oom_kills: Some(3),
+                ..Usage::default()
+            }
+        );
+        assert_eq!(
+            hierarchies.usage("/system.slice/gone.service"),
+            Usage::default()
+        );
+        assert_eq!(hierarchies.usage(""), Usage::default());
+    }
+}

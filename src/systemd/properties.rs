@@ -1,0 +1,172 @@
+//! From D-Bus messages to what the table understands.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use zbus::wire::Variant;
+use zbus::{Message, wire};
+
+use super::unit::{Properties, Row, Stamps, word};
+
+/// The properties in a PropertiesChanged signal; of those that were only invalidated it says
+/// nothing.
+pub fn of_signal(message: &Message) -> Result<Properties, zbus::Error> {
+    let body = message.body();
+    let (_, changed, _): (&str, HashMap<&str, Variant<'_>>, Vec<&str>) = body.deserialize()?;
+    Ok(read(&changed))
+}
+
+/// The properties in a reply to GetAll.
+pub fn of_reply(message: &Message) -> Result<Properties, zbus::Error> {
+    let body = message.body();
+    let all: HashMap<&str, Variant<'_>> = body.deserialize()?;
+    Ok(read(&all))
+}
+
+/// One line of ListUnits as it travels: name, description, the three states, the unit it follows,
+/// object path, and the queued job's number, type and path.
+type ListedUnit<'a> = (
+    &'a str,
+    &'a str,
+    &'a str,
+    &'a str,
+    &'a str,
+    &'a str,
+    wire::ObjectPath<'a>,
+    u32,
+    &'a str,
+    wire::ObjectPath<'a>,
+);
+
+/// The lines in a reply to ListUnits, ListUnitsByPatterns or ListUnitsByNames.
+pub fn rows(message: &Message) -> Result<Vec<Row>, zbus::Error> {
+    let body = message.body();
+    let units: Vec<ListedUnit<'_>> = body.deserialize()?;
+    Ok(units
+        .into_iter()
+        .map(|(name, _, load, active, sub, ..)| Row {
+            name: name.to_owned(),
+            load_state: word(load),
+            active_state: word(active),
+            sub_state: word(sub),
+        })
+        .collect())
+}
+
+/// Name and UnitFileState in a reply to ListUnitFilesByPatterns, which tells paths.
+pub fn files(message: &Message) -> Result<HashMap<String, String>, zbus::Error> {
+    let body = message.body();
+    let files: Vec<(&str, &str)> = body.deserialize()?;
+    Ok(files
+        .into_iter()
+        .map(|(path, state)| {
+            let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+            (name.to_owned(), state.to_owned())
+        })
+        .collect())
+}
+
+fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
+    let micros = |key: &str| number(all.get(key));
+    let stamps = micros("StateChangeTimestampMonotonic").map(|_| {
+        let stamp = |realtime: &str, monotonic: &str| super::unit::Stamp {
+            realtime: micros(realtime).unwrap_or(0),
+            monotonic: micros(monotonic).unwrap_or(0),
+        };
+        Stamps {
+            state_change: stamp("StateChangeTimestamp", "StateChangeTimestampMonotonic"),
+            inactive_exit: stamp("InactiveExitTimestamp", "InactiveExitTimestampMonotonic"),
+            active_enter: stamp("ActiveEnterTimestamp", "ActiveEnterTimestampMonotonic"),
+            active_exit: stamp("ActiveExitTimestamp", "ActiveExitTimestampMonotonic"),
+            inactive_enter: stamp("InactiveEnterTimestamp", "InactiveEnterTimestampMonotonic"),
+        }
+    });
+    let requires = all.contains_key("Requires").then(|| {
+        ["Requires", "Requisite", "BindsTo"]
+            .iter()
+            .flat_map(|key| strings(all.get(*key)).unwrap_or_default())
+            // Every unit has these; what they miss, the whole host misses.
+            .filter(|name| !name.ends_with(".slice") && name != "sysinit.target")
+            .collect()
+    });
+    Properties {
+        load_state: text(all.get("LoadState")),
+        active_state: text(all.get("ActiveState")),
+        sub_state: text(all.get("SubState")),
+        unit_file_state: text(all.get("UnitFileState")),
+        fragment_path: text(all.get("FragmentPath")).map(Cow::into_owned),
+        drop_in_paths: strings(all.get("DropInPaths")),
+        need_daemon_reload: match all.get("NeedDaemonReload") {
+            Some(Variant::Bool(needed)) => Some(*needed),
+            _ => None,
+        },
+        stamps,
+        invocation: bytes(all.get("InvocationID")),
+        requires,
+        kind: text(all.get("Type")),
+        restart: text(all.get("Restart")),
+        n_restarts: count(all.get("NRestarts")),
+        result: text(all.get("Result")),
+        exec_main_code: integer(all.get("ExecMainCode")),
+        exec_main_status: integer(all.get("ExecMainStatus")),
+        exec_main_start: micros("ExecMainStartTimestampMonotonic"),
+        control_group: text(all.get("ControlGroup")).map(Cow::into_owned),
+        last_trigger: micros("LastTriggerUSec"),
+        next_elapse_realtime: micros("NextElapseUSecRealtime"),
+        next_elapse_monotonic: micros("NextElapseUSecMonotonic"),
+        n_accepted: count(all.get("NAccepted")),
+        n_connections: count(all.get("NConnections")),
+        n_refused: count(all.get("NRefused")),
+    }
+}
+
+fn text(value: Option<&Variant<'_>>) -> Option<Cow<'static, str>> {
+    match value {
+        Some(Variant::Str(text)) => Some(word(text.as_str())),
+        _ => None,
+    }
+}
+
+fn number(value: Option<&Variant<'_>>) -> Option<u64> {
+    match value {
+        Some(Variant::U64(number)) => Some(*number),
+        _ => None,
+    }
+}
+
+fn count(value: Option<&Variant<'_>>) -> Option<u32> {
+    match value {
+        Some(Variant::U32(number)) => Some(*number),
+        _ => None,
+    }
+}
+
+fn integer(value: Option<&Variant<'_>>) -> Option<i32> {
+    match value {
+        Some(Variant::I32(number)) => Some(*number),
+        _ => None,
+    }
+}
+
+fn strings(value: Option<&Variant<'_>>) -> Option<Vec<String>> {
+    let Some(Variant::Array(array)) = value else {
+        return None;
+    };
+    let texts = array.inner().iter().filter_map(|item| match item {
+        Variant::Str(text) => Some(text.as_str().to_owned()),
+        _ => None,
+    });
+    Some(texts.collect())
+}
+
+/// The sixteen bytes of an InvocationID as one number; none at all mean zero.
+fn bytes(value: Option<&Variant<'_>>) -> Option<u128> {
+    let Some(Variant::Array(array)) = value else {
+        return None;
+    };
+    let number = array.inner().iter().fold(0, |number, item| match item {
+        Variant::U8(byte) => number << 8 | u128::from(*byte),
+        _ => number,
+    });
+    Some(number)
+}

@@ -1,0 +1,651 @@
+//! One unit: a pure state machine. What systemd told goes in, states and counters come out; no I/O
+//! and no clock of its own.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// The ActiveStates that every unit has a series for, whether it was ever in them or not.
+pub const ACTIVE_STATES: [&str; 6] = [
+    "active",
+    "reloading",
+    "inactive",
+    "failed",
+    "activating",
+    "deactivating",
+];
+
+/// A moment as systemd tells it, on both of its clocks, in microseconds; zero is "never".
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// CLOCK_REALTIME, since the epoch. Jumps when the clock is set: only to be shown.
+    pub realtime: u64,
+    /// CLOCK_MONOTONIC, since boot: durations are taken from this one.
+    pub monotonic: u64,
+}
+
+/// When a unit last changed state (`*Timestamp` of org.freedesktop.systemd1.Unit).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stamps {
+    /// The latest change of ActiveState or SubState.
+    pub state_change: Stamp,
+    /// It left inactive or failed.
+    pub inactive_exit: Stamp,
+    /// It became active.
+    pub active_enter: Stamp,
+    /// It ceased to be active.
+    pub active_exit: Stamp,
+    /// It became inactive or failed.
+    pub inactive_enter: Stamp,
+}
+
+/// What a reading or a signal says of one unit. `None`: it says nothing of that property.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Properties {
+    pub load_state: Option<Cow<'static, str>>,
+    pub active_state: Option<Cow<'static, str>>,
+    pub sub_state: Option<Cow<'static, str>>,
+    pub unit_file_state: Option<Cow<'static, str>>,
+    pub fragment_path: Option<String>,
+    pub drop_in_paths: Option<Vec<String>>,
+    pub need_daemon_reload: Option<bool>,
+    pub stamps: Option<Stamps>,
+    /// InvocationID; zero when the unit was never started.
+    pub invocation: Option<u128>,
+    /// Requires, Requisite and BindsTo together.
+    pub requires: Option<Vec<String>>,
+    /// Type of a service or a mount.
+    pub kind: Option<Cow<'static, str>>,
+    pub restart: Option<Cow<'static, str>>,
+    pub n_restarts: Option<u32>,
+    pub result: Option<Cow<'static, str>>,
+    pub exec_main_code: Option<i32>,
+    pub exec_main_status: Option<i32>,
+    /// ExecMainStartTimestampMonotonic, microseconds.
+    pub exec_main_start: Option<u64>,
+    pub control_group: Option<String>,
+    /// LastTriggerUSec: realtime microseconds.
+    pub last_trigger: Option<u64>,
+    pub next_elapse_realtime: Option<u64>,
+    pub next_elapse_monotonic: Option<u64>,
+    pub n_accepted: Option<u32>,
+    pub n_connections: Option<u32>,
+    pub n_refused: Option<u32>,
+}
+
+/// One line of ListUnits: what systemd says of a unit without being asked for its properties.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub name: String,
+    pub load_state: Cow<'static, str>,
+    pub active_state: Cow<'static, str>,
+    pub sub_state: Cow<'static, str>,
+}
+
+/// One watched unit, as last told by systemd, with the counters kept since watching began.
+#[derive(Debug, Clone)]
+pub struct Unit {
+    /// The name it is watched under.
+    pub name: Arc<str>,
+    /// systemd's own name for it (Id): differs from `name` where that is an alias.
+    pub id: Arc<str>,
+    /// LoadState: loaded, not-found, masked, bad-setting, error, …
+    pub load_state: Cow<'static, str>,
+    /// ActiveState.
+    pub active_state: Cow<'static, str>,
+    /// SubState.
+    pub sub_state: Cow<'static, str>,
+    /// UnitFileState; `None` where no unit file exists.
+    pub file_state: Option<Cow<'static, str>>,
+    /// FragmentPath; empty where there is none.
+    pub fragment_path: Box<str>,
+    /// DropInPaths.
+    pub drop_in_paths: Box<[String]>,
+    /// NeedDaemonReload.
+    pub need_daemon_reload: bool,
+    /// The unit's own time stamps; all zero while it is not loaded.
+    pub stamps: Stamps,
+    /// Units it cannot run without: Requires, Requisite and BindsTo.
+    pub requires: Box<[String]>,
+    /// The first of `requires` that is not active while this unit is down, and how it stands;
+    /// `None` where all are, or the unit runs.
+    pub missing_requirement: Option<(String, String)>,
+    /// How its last job ended, if not with `done` (JobRemoved); cleared by the next start.
+    pub job_result: Option<Cow<'static, str>>,
+    /// ControlGroup, below the root of the cgroup file systems; empty while unknown.
+    pub control_group: Box<str>,
+    /// New InvocationIDs seen.
+    pub activations: u64,
+    /// Type of a service or a mount; empty for other units and while unknown.
+    pub kind: Cow<'static, str>,
+    /// For services: what only they have.
+    pub service: Option<Service>,
+    /// For timers: what only they have.
+    pub timer: Option<Timer>,
+    /// For sockets: what only they have.
+    pub socket: Option<Socket>,
+    /// True while systemd holds the unit in memory.
+    pub loaded: bool,
+    /// True once its properties were read since it was last loaded, or asked for while it was
+    /// not; false again when they may have changed unseen.
+    pub detailed: bool,
+    invocation: u128,
+    tallies: Vec<Tally>,
+    /// Until when the tallies account for the time, monotonic microseconds.
+    accounted: u64,
+}
+
+/// Time in one ActiveState and entries to it, since watching began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Tally {
+    state: Cow<'static, str>,
+    micros: u64,
+    entries: u64,
+}
+
+/// What only services have (org.freedesktop.systemd1.Service).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Restart=: no, always, on-failure, …; empty while unknown.
+    pub restart: Cow<'static, str>,
+    /// NRestarts; systemd sets it back with every start by hand.
+    pub n_restarts: u32,
+    /// Automatic restarts seen since watching began; never set back.
+    pub auto_restarts: u64,
+    /// Endings with a Result that is neither success nor exec-condition (a start that a condition
+    /// declined is no failure).
+    pub failures: u64,
+    /// Result.
+    pub result: Cow<'static, str>,
+    /// The last Result that was a failure; empty if there was none. A start sets Result back to
+    /// success, but a unit that is in a loop is asked why while it runs, too.
+    pub last_failure: Cow<'static, str>,
+    /// How the main process last ended, ExecMainCode and ExecMainStatus: 1 exited, 2 killed,
+    /// 3 dumped, and the exit status or signal number. `None` if it never did. Kept over the next
+    /// start, which clears it in systemd.
+    pub last_exit: Option<(i32, i32)>,
+    /// When the last two automatic restarts were, monotonic microseconds, newest first; zero: none.
+    pub recent_restarts: [u64; 2],
+    /// Restarts counted that no ending was seen for yet.
+    unmatched_restarts: u32,
+    /// An ending was seen that no restart followed yet.
+    unmatched_ending: bool,
+}
+
+/// What only timers have (org.freedesktop.systemd1.Timer).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timer {
+    /// LastTriggerUSec, realtime microseconds; zero: never.
+    pub last_trigger: u64,
+    /// NextElapseUSecRealtime, microseconds; zero or the maximum: none.
+    pub next_elapse_realtime: u64,
+    /// NextElapseUSecMonotonic, microseconds; zero or the maximum: none.
+    pub next_elapse_monotonic: u64,
+}
+
+impl Timer {
+    /// When it will elapse next, microseconds since the epoch; `None` if it will not.
+    pub fn next_trigger(&self, now: Stamp) -> Option<u64> {
+        let is_set = |at: u64| at != 0 && at != u64::MAX;
+        let monotonic = is_set(self.next_elapse_monotonic).then(|| {
+            now.realtime
+                .saturating_add(self.next_elapse_monotonic)
+                .saturating_sub(now.monotonic)
+        });
+        let realtime = is_set(self.next_elapse_realtime).then_some(self.next_elapse_realtime);
+        [monotonic, realtime].into_iter().flatten().min()
+    }
+}
+
+/// What only sockets have (org.freedesktop.systemd1.Socket).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Socket {
+    pub n_accepted: u32,
+    pub n_connections: u32,
+    pub n_refused: u32,
+}
+
+impl Unit {
+    pub(super) fn new(name: &str, now: u64) -> Self {
+        let suffix = suffix(name);
+        Self {
+            name: name.into(),
+            id: name.into(),
+            load_state: Cow::Borrowed("not-found"),
+            active_state: Cow::Borrowed("inactive"),
+            sub_state: Cow::Borrowed("dead"),
+            file_state: None,
+            fragment_path: Box::default(),
+            drop_in_paths: Box::default(),
+            need_daemon_reload: false,
+            stamps: Stamps::default(),
+            requires: Box::default(),
+            missing_requirement: None,
+            job_result: None,
+            control_group: Box::default(),
+            activations: 0,
+            kind: Cow::Borrowed(""),
+            service: (suffix == "service").then(|| Service {
+                result: Cow::Borrowed("success"),
+                ..Service::default()
+            }),
+            timer: (suffix == "timer").then(Timer::default),
+            socket: (suffix == "socket").then(Socket::default),
+            loaded: false,
+            detailed: false,
+            invocation: 0,
+            tallies: ACTIVE_STATES
+                .iter()
+                .map(|state| Tally {
+                    state: Cow::Borrowed(state),
+                    micros: 0,
+                    entries: 0,
+                })
+                .collect(),
+            accounted: now,
+        }
+    }
+
+    /// The unit's type, as its name ends: service, timer, …
+    pub fn suffix(&self) -> &str {
+        suffix(&self.name)
+    }
+
+    /// True while nothing of it runs: ActiveState inactive or failed.
+    pub fn is_down(&self) -> bool {
+        matches!(&*self.active_state, "inactive" | "failed")
+    }
+
+    /// Each ActiveState with the seconds spent in it until `now` (monotonic microseconds) and the
+    /// times it was entered, since watching began. The six of [`ACTIVE_STATES`] come first, then
+    /// those that this unit was seen in besides.
+    pub fn tallies(&self, now: u64) -> impl Iterator<Item = (&str, f64, u64)> {
+        self.tallies.iter().map(move |tally| {
+            let open = if tally.state == self.active_state {
+                now.saturating_sub(self.accounted)
+            } else {
+                0
+            };
+            (
+                &*tally.state,
+                micros_as_seconds(tally.micros + open),
+                tally.entries,
+            )
+        })
+    }
+
+    /// Takes over what `told` says. `now` is monotonic microseconds; a `first` reading counts
+    /// nothing, for it was before watching began.
+    pub(super) fn apply(&mut self, told: &Properties, now: u64, first: bool) {
+        if let Some(service) = &mut self.service {
+            service.apply(told, now, first);
+        }
+        if let Some(timer) = &mut self.timer {
+            set(&mut timer.last_trigger, told.last_trigger);
+            set(&mut timer.next_elapse_realtime, told.next_elapse_realtime);
+            set(&mut timer.next_elapse_monotonic, told.next_elapse_monotonic);
+        }
+        if let Some(socket) = &mut self.socket {
+            set(&mut socket.n_accepted, told.n_accepted);
+            set(&mut socket.n_connections, told.n_connections);
+            set(&mut socket.n_refused, told.n_refused);
+        }
+        set(&mut self.load_state, told.load_state.clone());
+        set(&mut self.kind, told.kind.clone());
+        set(&mut self.need_daemon_reload, told.need_daemon_reload);
+        set(
+            &mut self.fragment_path,
+            told.fragment_path.clone().map(Into::into),
+        );
+        set(
+            &mut self.drop_in_paths,
+            told.drop_in_paths.clone().map(Into::into),
+        );
+        set(&mut self.requires, told.requires.clone().map(Into::into));
+        if let Some(group) = &told.control_group
+            && !group.is_empty()
+        {
+            self.control_group = group.as_str().into();
+        }
+        // systemd answers "" for a unit without a file.
+        if let Some(file_state) = &told.unit_file_state {
+            self.file_state = (!file_state.is_empty()).then(|| file_state.clone());
+        }
+        if let Some(invocation) = told.invocation
+            && invocation != self.invocation
+        {
+            if invocation != 0 && !first {
+                self.activations += 1;
+                self.job_result = None;
+            }
+            self.invocation = invocation;
+        }
+        if let Some(active_state) = &told.active_state {
+            let sub_state = told.sub_state.as_ref().unwrap_or(&self.sub_state).clone();
+            self.enter(active_state, sub_state, told.stamps.as_ref(), now, first);
+        }
+    }
+
+    /// Moves to the given state. The stamps tell what happened on the way, also when signals were
+    /// lost or one signal stands for several changes.
+    fn enter(
+        &mut self,
+        active_state: &Cow<'static, str>,
+        sub_state: Cow<'static, str>,
+        stamps: Option<&Stamps>,
+        now: u64,
+        first: bool,
+    ) {
+        let stamps = stamps.copied().unwrap_or(self.stamps);
+        let changed_at = stamps.state_change.monotonic;
+        // An older message than the last one: the newer one has said it all.
+        if changed_at != 0 && changed_at < self.stamps.state_change.monotonic {
+            return;
+        }
+        if first {
+            self.active_state = active_state.clone();
+            self.accounted = now;
+        } else {
+            let result = self
+                .service
+                .as_ref()
+                .map_or("success", |service| &service.result);
+            let down =
+                if active_state == "failed" || (active_state != "inactive" && is_failure(result)) {
+                    "failed"
+                } else {
+                    "inactive"
+                };
+            let ended = stamps.inactive_enter.monotonic > self.stamps.inactive_enter.monotonic;
+            for (at, state) in passed(&self.stamps, &stamps, active_state, down) {
+                self.account(at, Cow::Borrowed(state));
+            }
+            if self.active_state != *active_state {
+                let at = if changed_at > self.accounted {
+                    changed_at
+                } else {
+                    now
+                };
+                self.account(at, active_state.clone());
+            }
+            if let Some(service) = &mut self.service {
+                service.settle(ended);
+            }
+        }
+        if !self
+            .tallies
+            .iter()
+            .any(|tally| tally.state == *active_state)
+        {
+            self.tallies.push(Tally {
+                state: active_state.clone(),
+                micros: 0,
+                entries: 0,
+            });
+        }
+        self.sub_state = sub_state;
+        self.stamps = stamps;
+        if !self.is_down() {
+            self.missing_requirement = None;
+        }
+    }
+
+    /// Closes the current state's interval at `at` and opens one of `state`.
+    fn account(&mut self, at: u64, state: Cow<'static, str>) {
+        let until = at.max(self.accounted);
+        let spent = until - self.accounted;
+        self.tally(&self.active_state.clone()).micros += spent;
+        self.tally(&state).entries += 1;
+        self.active_state = state;
+        self.accounted = until;
+    }
+
+    pub(super) fn unload(&mut self, now: u64) {
+        if self.active_state != "inactive" {
+            self.account(now, Cow::Borrowed("inactive"));
+        }
+        self.loaded = false;
+        self.sub_state = Cow::Borrowed("dead");
+        self.stamps = Stamps::default();
+        self.need_daemon_reload = false;
+        if let Some(service) = &mut self.service {
+            service.n_restarts = 0;
+        }
+    }
+
+    fn tally(&mut self, state: &Cow<'static, str>) -> &mut Tally {
+        let index = self
+            .tallies
+            .iter()
+            .position(|tally| tally.state == *state)
+            .unwrap_or_else(|| {
+                self.tallies.push(Tally {
+                    state: state.clone(),
+                    micros: 0,
+                    entries: 0,
+                });
+                self.tallies.len() - 1
+            });
+        &mut self.tallies[index]
+    }
+}
+
+impl Service {
+    fn apply(&mut self, told: &Properties, now: u64, first: bool) {
+        set(&mut self.restart, told.restart.clone());
+        set(&mut self.result, told.result.clone());
+        if is_failure(&self.result) {
+            self.last_failure = self.result.clone();
+        }
+        if let (Some(code), Some(status)) = (told.exec_main_code, told.exec_main_status)
+            && code != 0
+        {
+            self.last_exit = Some((code, status));
+        }
+        let Some(n_restarts) = told.n_restarts else {
+            return;
+        };
+        if first {
+            self.seed(n_restarts, now, told);
+        } else {
+            // Smaller than before: it was set back to zero in between, and all since is new.
+            let new = n_restarts
+                .checked_sub(self.n_restarts)
+                .unwrap_or(n_restarts);
+            self.auto_restarts += u64::from(new);
+            self.unmatched_restarts = self.unmatched_restarts.saturating_add(new);
+            for _ in 0..new.min(2) {
+                self.recent_restarts = [now, self.recent_restarts[0]];
+            }
+        }
+        self.n_restarts = n_restarts;
+    }
+
+    /// What the first reading tells of restarts before it: two or more since the last start by
+    /// hand, the latest one when the unit was last started, make a loop as far as can be known.
+    fn seed(&mut self, n_restarts: u32, now: u64, told: &Properties) {
+        let last_start = told
+            .stamps
+            .map_or(now, |stamps| stamps.inactive_exit.monotonic);
+        match n_restarts {
+            0 => {}
+            1 => self.recent_restarts = [last_start, 0],
+            _ => self.recent_restarts = [last_start, last_start],
+        }
+    }
+
+    /// Counts the endings that belong to what was just told. Each automatic restart follows an
+    /// ending; where a signal stands for several rounds, the restarts tell how many there were.
+    fn settle(&mut self, ended: bool) {
+        let seen = u32::from(self.unmatched_ending) + u32::from(ended);
+        let unseen = self.unmatched_restarts.saturating_sub(seen);
+        let failing = is_failure(&self.result);
+        // A start sets Result back to success, so it may no longer tell how the last run ended;
+        // with these, nothing but a failure is followed by a restart.
+        let restarts_on_failure_only = matches!(
+            &*self.restart,
+            "on-failure" | "on-abnormal" | "on-abort" | "on-watchdog"
+        );
+        if ended && (failing || (restarts_on_failure_only && self.unmatched_restarts > 0)) {
+            self.failures += 1;
+        }
+        if failing || restarts_on_failure_only {
+            self.failures += u64::from(unseen);
+        }
+        self.unmatched_ending = seen > self.unmatched_restarts && (ended || self.unmatched_ending);
+        self.unmatched_restarts = 0;
+    }
+}
+
+/// The changes between two sets of stamps, oldest first: when, and which ActiveState began.
+/// `down` is the one that an `inactive_enter` stands for.
+fn passed(
+    old: &Stamps,
+    new: &Stamps,
+    active_state: &str,
+    down: &'static str,
+) -> Vec<(u64, &'static str)> {
+    let moved = |old: Stamp, new: Stamp| new.monotonic > old.monotonic;
+    // Stamps of one moment are one change: a crash leaves active and enters failed at once, a
+    // target goes from inactive to active; the state between was never taken.
+    let started = (moved(old.inactive_exit, new.inactive_exit)
+        && new.inactive_exit.monotonic != new.active_enter.monotonic)
+        .then_some((new.inactive_exit.monotonic, "activating"));
+    let became_active =
+        moved(old.active_enter, new.active_enter).then_some((new.active_enter.monotonic, "active"));
+    // Where active gave way to a state other than deactivating, that state has no stamp of its own
+    // and `enter` accounts for it.
+    let left_for_another =
+        new.active_exit.monotonic == new.state_change.monotonic && active_state != "deactivating";
+    let stopping = (moved(old.active_exit, new.active_exit)
+        && new.active_exit.monotonic != new.inactive_enter.monotonic
+        && !left_for_another)
+        .then_some((new.active_exit.monotonic, "deactivating"));
+    let ended = moved(old.inactive_enter, new.inactive_enter)
+        .then_some((new.inactive_enter.monotonic, down));
+    // The sort keeps this order among equals: what it is now came last.
+    let mut changes: Vec<_> = if matches!(active_state, "inactive" | "failed") {
+        [started, became_active, stopping, ended]
+            .into_iter()
+            .flatten()
+            .collect()
+    } else {
+        [stopping, ended, started, became_active]
+            .into_iter()
+            .flatten()
+            .collect()
+    };
+    changes.sort_by_key(|(at, _)| *at);
+    changes
+}
+
+/// A Result that counts as a failure.
+pub fn is_failure(result: &str) -> bool {
+    !matches!(result, "" | "success" | "exec-condition")
+}
+
+/// The part of a unit name after its last dot.
+pub fn suffix(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(_, suffix)| suffix)
+}
+
+fn set<T>(field: &mut T, told: Option<T>) {
+    if let Some(value) = told {
+        *field = value;
+    }
+}
+
+/// One of systemd's words. The known ones cost nothing; a new one of a newer systemd is kept.
+pub fn word(text: &str) -> Cow<'static, str> {
+    WORDS.binary_search(&text).map_or_else(
+        |_| Cow::Owned(text.to_owned()),
+        |index| Cow::Borrowed(WORDS[index]),
+    )
+}
+
+/// Words that many units share, sorted.
+const WORDS: &[&str] = &[
+    "",
+    "abandoned",
+    "activating",
+    "active",
+    "alias",
+    "always",
+    "auto-restart",
+    "auto-restart-queued",
+    "bad",
+    "bad-setting",
+    "canceled",
+    "core-dump",
+    "dbus",
+    "dead",
+    "dead-before-auto-restart",
+    "deactivating",
+    "dependency",
+    "disabled",
+    "elapsed",
+    "enabled",
+    "enabled-runtime",
+    "error",
+    "exec",
+    "exec-condition",
+    "exit-code",
+    "exited",
+    "failed",
+    "failed-before-auto-restart",
+    "final-sigkill",
+    "final-sigterm",
+    "forking",
+    "generated",
+    "idle",
+    "inactive",
+    "indirect",
+    "linked",
+    "linked-runtime",
+    "listening",
+    "loaded",
+    "masked",
+    "masked-runtime",
+    "merged",
+    "mounted",
+    "no",
+    "not-found",
+    "notify",
+    "notify-reload",
+    "on-abnormal",
+    "on-abort",
+    "on-failure",
+    "on-success",
+    "on-watchdog",
+    "oneshot",
+    "oom-kill",
+    "plugged",
+    "protocol",
+    "reloading",
+    "resources",
+    "running",
+    "signal",
+    "simple",
+    "start",
+    "start-limit-hit",
+    "start-post",
+    "start-pre",
+    "static",
+    "stop",
+    "stop-post",
+    "stop-sigkill",
+    "stop-sigterm",
+    "success",
+    "timeout",
+    "tmpfs",
+    "transient",
+    "waiting",
+    "watchdog",
+];
+
+/// Microseconds as the seconds that Prometheus counts in.
+pub fn micros_as_seconds(micros: u64) -> f64 {
+    // Exact up to 2^53 µs, which is 285 years.
+    #[expect(clippy::cast_precision_loss, reason = "see the line above")]
+    let micros = micros as f64;
+    micros / 1e6
+}

@@ -1,0 +1,748 @@
+//! The task that keeps the unit table true: connect, subscribe, read, follow signals, compare,
+//! and all of it again when the connection is lost.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tracing::{debug, warn};
+use zbus::Message;
+use zbus::message::Type;
+
+use super::bus::{self, Bus, BusError};
+use super::sources::Sources;
+use super::table::Table;
+use super::unit::{Row, suffix, word};
+use super::{Phase, Shared, monotonic_micros, properties};
+
+/// How long one call may take; systemd answers in a millisecond, and in a second while it reloads
+/// two thousand units.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Calls in flight at most: the system bus allows a connection 128 and then drops replies.
+const WINDOW: usize = 64;
+/// How long systemd may be silent before it is asked for a sign of life, while anybody looks.
+pub const SILENCE: Duration = Duration::from_secs(2);
+/// How long it has for that sign.
+pub const SIGN_OF_LIFE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Unanswered signs of life at most, for they wait in systemd's queue while it hangs; then a new
+/// connection is made.
+const PINGS: usize = 60;
+/// Without a look for so long, nobody needs the sign.
+const LOOKED_AT: Duration = Duration::from_secs(180);
+/// How long changes of unwatched units are gathered before the host's units are listed again…
+const LIST_DELAY: Duration = Duration::from_millis(250);
+/// …and how far apart such lists are at least, however busy the host is.
+const LIST_GAP: Duration = Duration::from_secs(5);
+/// How long a signal may still be on its way when a list differs from the table.
+const SIGNAL_GRACE: Duration = Duration::from_millis(300);
+/// Waits between attempts to connect, doubling from the first to the second.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long looking at the unit files may take.
+const SOURCES_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where the objects of units live.
+const UNIT_PATHS: &str = "/org/freedesktop/systemd1/unit/";
+/// Interfaces whose changes say something that the table holds.
+const INTERFACES: [&str; 4] = ["Unit", "Service", "Timer", "Socket"];
+/// Signals of the manager that are followed.
+const MANAGER_SIGNALS: [&str; 6] = [
+    "UnitNew",
+    "UnitRemoved",
+    "JobRemoved",
+    "Reloading",
+    "UnitFilesChanged",
+    "StartupFinished",
+];
+
+/// Runs for as long as the exporter does.
+pub(super) async fn run(shared: &Shared) {
+    let mut wait = BACK_OFF.0;
+    loop {
+        let error = match Bus::connect(&shared.traffic).await {
+            Ok(bus) => {
+                let mut session = Session::new(shared, bus);
+                let error = session.run().await;
+                if session.was_current {
+                    wait = BACK_OFF.0;
+                    shared.reconnects.fetch_add(1, Ordering::Relaxed);
+                }
+                error
+            }
+            Err(error) => error,
+        };
+        shared.set_phase(Phase::Down(error.to_string()));
+        sleep(wait + jitter(wait)).await;
+        wait = (wait * 2).min(BACK_OFF.1);
+    }
+}
+
+/// Up to a quarter of the wait, so that not all exporters of a host come at once.
+fn jitter(wait: Duration) -> Duration {
+    let micros = u32::try_from(monotonic_micros() % 251).unwrap_or(0);
+    wait / 4 * micros / 250
+}
+
+/// One connection, from subscribing to its end.
+struct Session<'a> {
+    shared: &'a Shared,
+    bus: Bus<'a>,
+    /// systemd's unique name on the bus; `None` while it has none, and on the private socket.
+    owner: Option<String>,
+    /// True once this connection had a full reading.
+    was_current: bool,
+    /// When the next comparison with a fresh list is due.
+    resync_at: Instant,
+    /// When the units of the host are to be listed again, if anything changed.
+    list_at: Option<Instant>,
+    listed_at: Instant,
+    /// Signs of life that were asked for and did not come yet, oldest first.
+    pings: Vec<(u32, Instant)>,
+    /// What the messages taken since ask for.
+    wants: Wants,
+    /// Units that a signal came for since this was last cleared.
+    told: HashSet<String>,
+    sources: Sources,
+}
+
+/// What a message asks to be done once it was taken.
+#[derive(Debug, Default)]
+struct Wants {
+    /// Everything anew: systemd was executed anew, or was silent for long.
+    reading: bool,
+    /// Unit files changed.
+    files: bool,
+    /// systemd read its unit files again.
+    reload: bool,
+    /// Some unit's properties.
+    details: bool,
+}
+
+impl<'a> Session<'a> {
+    fn new(shared: &'a Shared, bus: Bus<'a>) -> Self {
+        let now = Instant::now();
+        Self {
+            shared,
+            bus,
+            owner: None,
+            was_current: false,
+            resync_at: now + shared.resync,
+            list_at: None,
+            listed_at: now,
+            pings: Vec::new(),
+            wants: Wants::default(),
+            told: HashSet::new(),
+            sources: Sources::default(),
+        }
+    }
+
+    /// Follows systemd until the connection ends, and says why it did.
+    async fn run(&mut self) -> BusError {
+        if let Err(error) = self.subscribe_to_bus().await {
+            return error;
+        }
+        self.wants.reading = true;
+        loop {
+            match self.catch_up().await {
+                Ok(()) => {}
+                // A silent systemd is waited for on the same connection: its answer is the first
+                // sign of its return.
+                Err(error @ (BusError::Timeout(_) | BusError::Refused { .. })) => {
+                    self.wants.reading = true;
+                    self.silent(&error);
+                    if let Err(error) = self.wait_for_life().await {
+                        return error;
+                    }
+                    continue;
+                }
+                Err(error) => return error,
+            }
+            if let Err(error) = self.next_event().await {
+                return error;
+            }
+        }
+    }
+
+    /// Asks the bus for the signals that matter. The private socket sends them all unasked.
+    async fn subscribe_to_bus(&mut self) -> Result<(), BusError> {
+        if !self.bus.is_bus {
+            return Ok(());
+        }
+        let from = format!("type='signal',sender='{}'", bus::SYSTEMD);
+        let properties = INTERFACES.iter().map(|interface| {
+            format!(
+                "{from},interface='{}',member='PropertiesChanged',\
+                 path_namespace='/org/freedesktop/systemd1/unit',arg0='{}.{interface}'",
+                bus::PROPERTIES,
+                bus::SYSTEMD
+            )
+        });
+        let manager = MANAGER_SIGNALS.iter().map(|member| {
+            format!(
+                "{from},interface='{}',member='{member}',path='{}'",
+                bus::MANAGER,
+                bus::MANAGER_PATH
+            )
+        });
+        let owner = format!(
+            "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',\
+             member='NameOwnerChanged',arg0='{}'",
+            bus::SYSTEMD
+        );
+        let calls = properties
+            .chain(manager)
+            .chain([owner])
+            .map(|rule| bus_call("AddMatch", &rule))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.calls("AddMatch", calls, |_, _, reply| reply.map(drop))
+            .await
+    }
+
+    /// Does what is wanted or due, in an order in which nothing is asked twice.
+    async fn catch_up(&mut self) -> Result<(), BusError> {
+        let wants = std::mem::take(&mut self.wants);
+        let now = Instant::now();
+        if wants.reading {
+            return self.read_everything().await;
+        }
+        if wants.reload || now >= self.resync_at {
+            self.resync(wants.reload).await?;
+        } else if wants.files {
+            self.read_files().await?;
+        }
+        if self.list_at.is_some_and(|at| now >= at) {
+            let rows = self.list().await?;
+            self.table(|table, now| table.list(&rows, now));
+        }
+        self.read_details().await
+    }
+
+    /// Waits for the next message, or for the next thing that is due.
+    async fn next_event(&mut self) -> Result<(), BusError> {
+        let wants = &self.wants;
+        if wants.reading || wants.files || wants.reload || wants.details {
+            return Ok(());
+        }
+        let due = [Some(self.resync_at), self.list_at, self.ping_at()];
+        let due = due.into_iter().flatten().min();
+        let shared = self.shared;
+        tokio::select! {
+            message = self.bus.next() => {
+                let message = message?;
+                self.take(&message);
+            }
+            () = sleep_until(due.unwrap_or(self.resync_at)) => {}
+            () = shared.looked.notified() => {}
+        }
+        self.ping().await
+    }
+
+    /// Waits for any message of systemd's, asking now and then.
+    async fn wait_for_life(&mut self) -> Result<(), BusError> {
+        let before = self.shared.heard();
+        while self.shared.heard() == before {
+            if self.pings.len() == PINGS {
+                return Err(BusError::Closed(
+                    "systemd has not answered for minutes".to_owned(),
+                ));
+            }
+            self.ask_for_life().await?;
+            if let Ok(message) = timeout(SIGN_OF_LIFE_TIMEOUT, self.bus.next()).await {
+                self.take(&message?);
+            }
+        }
+        self.pings.clear();
+        Ok(())
+    }
+
+    async fn ask_for_life(&mut self) -> Result<(), BusError> {
+        let peer = "org.freedesktop.DBus.Peer";
+        let ping = bus::call(bus::SYSTEMD, bus::MANAGER_PATH, peer, "Ping", &())?;
+        let serial = self.bus.send(&ping).await?;
+        self.pings.push((serial, Instant::now()));
+        Ok(())
+    }
+
+    /// When the next sign of life is to be asked for, or the last one is overdue.
+    fn ping_at(&self) -> Option<Instant> {
+        if let Some((_, asked)) = self.pings.first() {
+            return Some(*asked + SIGN_OF_LIFE_TIMEOUT);
+        }
+        self.shared
+            .looked_within(LOOKED_AT)
+            .then(|| self.shared.heard() + SILENCE)
+    }
+
+    /// Asks for a sign of life if one is due, and notices if the last one did not come.
+    async fn ping(&mut self) -> Result<(), BusError> {
+        if self.ping_at().is_none_or(|at| Instant::now() < at) {
+            return Ok(());
+        }
+        if !self.pings.is_empty() {
+            self.silent(&BusError::Timeout("a ping"));
+            self.wants.reading = true;
+            return self.wait_for_life().await;
+        }
+        self.ask_for_life().await
+    }
+
+    fn silent(&mut self, error: &BusError) {
+        self.shared.set_phase(Phase::Down(error.to_string()));
+    }
+
+    /// The full reading: after connecting, after systemd was executed anew, after a silence.
+    async fn read_everything(&mut self) -> Result<(), BusError> {
+        if self.bus.is_bus {
+            let reply = self
+                .call("GetNameOwner", bus_call("GetNameOwner", &bus::SYSTEMD)?)
+                .await?;
+            self.owner = Some(read("GetNameOwner", reply.body().deserialize::<String>())?);
+        }
+        match self
+            .call("Subscribe", bus::manager_call("Subscribe", &())?)
+            .await
+        {
+            // It remembers its subscribers when it is executed anew.
+            Err(BusError::Refused { name, .. }) if name.ends_with(".AlreadySubscribed") => {}
+            other => drop(other?),
+        }
+        self.table(|table, _| table.forget_details());
+        let version = self.manager_property("Version").await?;
+        let reply = self.call("Get", property_call("UnitPath")?).await?;
+        let body = reply.body();
+        let paths = read("UnitPath", body.deserialize::<zbus::wire::Variant<'_>>())?;
+        let paths: Vec<String> = read("UnitPath", paths.downcast())?;
+        self.sources = Sources::of(paths);
+        let rows = self.list().await?;
+        self.table(|table, now| table.list(&rows, now));
+        self.read_files().await?;
+        self.read_details().await?;
+        self.table(|table, _| table.settle());
+        self.was_current = true;
+        self.resync_at = Instant::now() + self.shared.resync;
+        self.shared.manager(|manager| manager.version = version);
+        self.shared.set_phase(Phase::Current);
+        Ok(())
+    }
+
+    /// Compares the table with a fresh list. What differs though no signal came for it and none
+    /// comes in time was missed: it is read, and counted as a correction.
+    async fn resync(&mut self, reloaded: bool) -> Result<(), BusError> {
+        self.resync_at = Instant::now() + self.shared.resync;
+        self.look_at_sources(reloaded).await?;
+        self.told.clear();
+        let rows = self.list().await?;
+        let suspects = self.table(|table, now| table.list(&rows, now));
+        let mut suspects: Vec<String> = suspects
+            .into_iter()
+            .filter(|name| !self.told.contains(name))
+            .collect();
+        if !suspects.is_empty() {
+            let until = Instant::now() + SIGNAL_GRACE;
+            while let Ok(message) = timeout_at(until, self.bus.next()).await {
+                self.take(&message?);
+            }
+            let rows = self.list().await?;
+            let rows: HashMap<&str, &Row> =
+                rows.iter().map(|row| (row.name.as_str(), row)).collect();
+            let told = &self.told;
+            suspects.retain(|name| {
+                !told.contains(name)
+                    && rows
+                        .get(name.as_str())
+                        .is_none_or(|row| self.shared.table(|table, _| !table.agrees(row)))
+            });
+        }
+        for name in &suspects {
+            warn!(unit = %name, "a change was missed, no signal told of it");
+            self.table(|table, _| table.forget(name));
+        }
+        let missed = u64::try_from(suspects.len()).unwrap_or(u64::MAX);
+        self.shared.corrections.fetch_add(missed, Ordering::Relaxed);
+        self.shared.resyncs.fetch_add(1, Ordering::Relaxed);
+        self.read_details().await
+    }
+
+    /// Notices unit files that changed on disk, which systemd tells nobody about.
+    async fn look_at_sources(&mut self, reloaded: bool) -> Result<(), BusError> {
+        let units = self.shared.table(|table, _| table.units().to_vec());
+        let mut sources = std::mem::take(&mut self.sources);
+        let look = tokio::task::spawn_blocking(move || {
+            let changes = sources.look(&units);
+            (sources, changes)
+        });
+        let Ok(Ok((sources, changes))) = timeout(SOURCES_TIMEOUT, look).await else {
+            warn!("looking at the unit files took too long, their changes go unnoticed");
+            return Ok(());
+        };
+        self.sources = sources;
+        for name in &changes.units {
+            self.table(|table, _| table.forget(name));
+        }
+        if changes.directories || reloaded {
+            self.read_files().await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Lists every unit that systemd holds in memory, and reads the manager's own state.
+    async fn list(&mut self) -> Result<Vec<Row>, BusError> {
+        self.list_at = None;
+        self.listed_at = Instant::now();
+        let state = self.manager_property("SystemState").await?;
+        let reply = self
+            .call("ListUnits", bus::manager_call("ListUnits", &())?)
+            .await?;
+        let rows = read("ListUnits", properties::rows(&reply))?;
+        self.shared.manager(|manager| manager.state = state);
+        Ok(rows)
+    }
+
+    /// Reads which unit files exist, and asks once about the watched units that systemd does not
+    /// hold in memory.
+    async fn read_files(&mut self) -> Result<(), BusError> {
+        let patterns = self.shared.table(|table, _| table.file_patterns());
+        let message =
+            bus::manager_call("ListUnitFilesByPatterns", &(Vec::<&str>::new(), patterns))?;
+        let reply = self.call("ListUnitFilesByPatterns", message).await?;
+        let files = read("ListUnitFilesByPatterns", properties::files(&reply))?;
+        self.table(|table, now| table.files(&files, now));
+        let unloaded = self.shared.table(|table, _| table.unloaded_names());
+        if unloaded.is_empty() {
+            return Ok(());
+        }
+        let message = {
+            let names: Vec<&str> = unloaded.iter().map(|name| &**name).collect();
+            bus::manager_call("ListUnitsByNames", &names)?
+        };
+        let reply = self.call("ListUnitsByNames", message).await?;
+        let rows = read("ListUnitsByNames", properties::rows(&reply))?;
+        if rows.len() == unloaded.len() {
+            self.table(|table, _| {
+                for (name, row) in unloaded.iter().zip(&rows) {
+                    table.unloaded(name, row);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Reads the properties of the units whose properties are not known.
+    async fn read_details(&mut self) -> Result<(), BusError> {
+        let ids = self.shared.table(|table, _| table.undetailed_ids());
+        if ids.is_empty() {
+            return Ok(());
+        }
+        debug!(units = ids.len(), "reading properties");
+        let mut calls = Vec::with_capacity(ids.len() * 2);
+        let mut targets = Vec::with_capacity(ids.len() * 2);
+        for id in &ids {
+            let path = object_path(id);
+            let own = own_interface(id);
+            // The unit's own interface last: its stamps settle what the other one counted.
+            for interface in own.iter().map(String::as_str).chain([UNIT_INTERFACE]) {
+                calls.push(bus::call(
+                    bus::SYSTEMD,
+                    &path,
+                    bus::PROPERTIES,
+                    "GetAll",
+                    &interface,
+                )?);
+                targets.push((id, interface == UNIT_INTERFACE));
+            }
+        }
+        self.calls("GetAll", calls, |session, index, reply| {
+            let (id, is_last) = targets[index];
+            let reply = match reply {
+                Ok(reply) => reply,
+                // It is gone, or of a type that has no such interface: the next list tells.
+                Err(BusError::Refused { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let told = read("GetAll", properties::of_reply(&reply))?;
+            session.table(|table, now| table.reply(id, &told, is_last, now));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn manager_property(&mut self, name: &'static str) -> Result<String, BusError> {
+        let reply = self.call(name, property_call(name)?).await?;
+        let body = reply.body();
+        let value = read(name, body.deserialize::<zbus::wire::Variant<'_>>())?;
+        read(name, value.downcast())
+    }
+
+    /// One call and its reply. Signals that come in between are taken, in their order.
+    async fn call(&mut self, name: &'static str, message: Message) -> Result<Message, BusError> {
+        let mut answer = None;
+        self.calls(name, vec![message], |_, _, reply| {
+            answer = Some(reply?);
+            Ok(())
+        })
+        .await?;
+        answer.ok_or(BusError::Timeout(name))
+    }
+
+    /// Many calls, some of them in flight at once; `each` gets every reply with the number of its
+    /// call. Signals that come in between are taken, in their order.
+    async fn calls(
+        &mut self,
+        name: &'static str,
+        messages: Vec<Message>,
+        mut each: impl FnMut(&mut Self, usize, Result<Message, BusError>) -> Result<(), BusError>,
+    ) -> Result<(), BusError> {
+        let mut messages = messages.into_iter().enumerate();
+        let mut waiting = HashMap::new();
+        loop {
+            while waiting.len() < WINDOW
+                && let Some((index, message)) = messages.next()
+            {
+                waiting.insert(self.bus.send(&message).await?, index);
+            }
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            let deadline = Instant::now() + CALL_TIMEOUT;
+            loop {
+                let message = timeout_at(deadline, self.bus.next())
+                    .await
+                    .map_err(|_| BusError::Timeout(name))??;
+                match reply_serial(&message).and_then(|serial| waiting.remove(&serial)) {
+                    Some(index) => {
+                        self.heard(&message);
+                        each(self, index, bus::accept(name, message))?;
+                        break;
+                    }
+                    None => self.take(&message),
+                }
+            }
+        }
+    }
+
+    /// Takes a message that nobody waits for. Only looks at what it must: signals of unwatched
+    /// units are dropped by their path.
+    fn take(&mut self, message: &Message) {
+        self.heard(message);
+        if let Some(serial) = reply_serial(message) {
+            self.pings.retain(|(ping, _)| *ping != serial);
+            return;
+        }
+        let header = message.header();
+        if message.message_type() != Type::Signal {
+            return;
+        }
+        let (Some(path), Some(member)) = (header.path(), header.member()) else {
+            return;
+        };
+        if path.as_str() == "/org/freedesktop/DBus" {
+            if member.as_str() == "NameOwnerChanged" {
+                self.owner_changed(message);
+            }
+            return;
+        }
+        if !self.is_from_systemd(message) {
+            return;
+        }
+        if path.as_str() == bus::MANAGER_PATH {
+            self.manager_signal(member.as_str(), message);
+        } else if member.as_str() == "PropertiesChanged"
+            && let Some(escaped) = path.as_str().strip_prefix(UNIT_PATHS)
+        {
+            self.unit_changed(&unescape(escaped), message);
+        }
+    }
+
+    fn unit_changed(&mut self, id: &str, message: &Message) {
+        if !self.shared.table(|table, _| table.watches(id)) {
+            self.list_soon();
+            return;
+        }
+        let told = match properties::of_signal(message) {
+            Ok(told) => told,
+            Err(error) => {
+                warn!(unit = id, %error, "a signal cannot be read");
+                self.table(|table, _| table.forget(id));
+                self.wants.details = true;
+                return;
+            }
+        };
+        // Only the unit's own interface tells its state; the other one comes right before it.
+        if told.active_state.is_some() {
+            self.told.insert(id.to_owned());
+        }
+        let applied = self.table(|table, now| table.signal(id, &told, now));
+        self.wants.details |= !applied.detailed;
+        if applied.stands_otherwise {
+            self.list_soon();
+        }
+    }
+
+    fn manager_signal(&mut self, member: &str, message: &Message) {
+        let body = message.body();
+        match member {
+            "UnitNew" | "UnitRemoved" => {
+                let Ok((id, _)) = body.deserialize::<(&str, zbus::wire::ObjectPath<'_>)>() else {
+                    return;
+                };
+                if member == "UnitRemoved" && !self.shared.reloading() {
+                    self.table(|table, now| table.removed(id, now));
+                    self.told.insert(id.to_owned());
+                }
+                self.list_soon();
+            }
+            "JobRemoved" => {
+                type Removed<'a> = (u32, zbus::wire::ObjectPath<'a>, &'a str, &'a str);
+                if let Ok((_, _, unit, result)) = body.deserialize::<Removed<'_>>()
+                    && result != "done"
+                {
+                    self.table(|table, _| table.job_failed(unit, word(result)));
+                }
+            }
+            "Reloading" => {
+                let begins = body.deserialize::<bool>().unwrap_or(false);
+                self.shared.set_reloading(begins);
+                self.wants.reload |= !begins;
+            }
+            "UnitFilesChanged" => self.wants.files = true,
+            "StartupFinished" => self.list_soon(),
+            _ => {}
+        }
+    }
+
+    /// systemd left the bus or came back: executed anew, or the bus daemon was.
+    fn owner_changed(&mut self, message: &Message) {
+        let body = message.body();
+        let Ok((_, _, new)) = body.deserialize::<(&str, &str, &str)>() else {
+            return;
+        };
+        if new.is_empty() {
+            self.owner = None;
+            self.shared
+                .set_phase(Phase::Down("systemd is not on the bus".to_owned()));
+        } else {
+            self.owner = Some(new.to_owned());
+            self.shared.set_reloading(false);
+            self.wants.reading = true;
+        }
+    }
+
+    /// Lists the host's units soon, but not more often than [`LIST_GAP`] allows.
+    fn list_soon(&mut self) {
+        if self.list_at.is_none() {
+            self.list_at = Some((Instant::now() + LIST_DELAY).max(self.listed_at + LIST_GAP));
+        }
+    }
+
+    fn heard(&self, message: &Message) {
+        if self.is_from_systemd(message) {
+            self.shared.set_heard();
+        }
+    }
+
+    /// On the private socket there is nobody else.
+    fn is_from_systemd(&self, message: &Message) -> bool {
+        !self.bus.is_bus
+            || message.header().sender().map(|name| name.as_str()) == self.owner.as_deref()
+    }
+
+    fn table<T>(&self, change: impl FnOnce(&mut Table, u64) -> T) -> T {
+        self.shared.table(change)
+    }
+}
+
+const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
+
+/// The interface with what only units of this type have, where the table wants any of it.
+fn own_interface(id: &str) -> Option<String> {
+    let own = match suffix(id) {
+        "service" => "Service",
+        "timer" => "Timer",
+        "socket" => "Socket",
+        "mount" => "Mount",
+        _ => return None,
+    };
+    Some(format!("{}.{own}", bus::SYSTEMD))
+}
+
+fn bus_call(member: &'static str, argument: &str) -> Result<Message, BusError> {
+    let bus = "org.freedesktop.DBus";
+    bus::call(bus, "/org/freedesktop/DBus", bus, member, &argument)
+}
+
+fn property_call(name: &str) -> Result<Message, BusError> {
+    bus::call(
+        bus::SYSTEMD,
+        bus::MANAGER_PATH,
+        bus::PROPERTIES,
+        "Get",
+        &(bus::MANAGER, name),
+    )
+}
+
+fn reply_serial(message: &Message) -> Option<u32> {
+    matches!(message.message_type(), Type::MethodReturn | Type::Error)
+        .then(|| message.header().reply_serial())
+        .flatten()
+        .map(Into::into)
+}
+
+fn read<T>(call: &'static str, result: Result<T, zbus::Error>) -> Result<T, BusError> {
+    result.map_err(|source| BusError::Reply { call, source })
+}
+
+/// The object path of a unit: every byte that is not a letter or a digit becomes `_xx`, a digit
+/// in front too (bus_label_escape of systemd).
+fn object_path(id: &str) -> String {
+    let mut path = UNIT_PATHS.to_owned();
+    if id.is_empty() {
+        path.push('_');
+    }
+    for (index, byte) in id.bytes().enumerate() {
+        if byte.is_ascii_alphabetic() || (index > 0 && byte.is_ascii_digit()) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    path
+}
+
+/// The unit name in the last part of an object path.
+fn unescape(label: &str) -> String {
+    let mut name = Vec::with_capacity(label.len());
+    let mut rest = label.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let escaped = (*byte == b'_')
+            .then(|| after.split_at_checked(2))
+            .flatten()
+            .and_then(|(digits, after)| Some((std::str::from_utf8(digits).ok()?, after)))
+            .and_then(|(digits, after)| Some((u8::from_str_radix(digits, 16).ok()?, after)));
+        let (byte, after) = escaped.unwrap_or((*byte, after));
+        name.push(byte);
+        rest = after;
+    }
+    String::from_utf8_lossy(&name).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn object_paths_and_unit_names_translate_both_ways() {
+        for (name, path) in [
+            (
+                "quantum-ceo-brain.service",
+                "quantum_2dceo_2dbrain_2eservice",
+            ),
+            ("0_a@b\\x2d.service", "_30_5fa_40b_5cx2d_2eservice"),
+            ("dev-\u{e4}.mount", "dev_2d_c3_a4_2emount"),
+        ] {
+            assert_eq!(object_path(name), format!("{UNIT_PATHS}{path}"));
+            assert_eq!(unescape(path), name);
+        }
+        assert_eq!(unescape("a_2"), "a_2");
+    }
+}
