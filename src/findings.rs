@@ -552,7 +552,7 @@ fn ended_well(unit: &Unit) -> bool {
 fn is_looping(unit: &Unit, now: u64) -> bool {
     let window = u64::try_from(LOOP_WINDOW.as_micros()).unwrap_or(u64::MAX);
     unit.sub_state.contains("auto-restart")
-        || unit.active_state != "failed"
+        || !unit.is_down()
             && unit.service.as_ref().is_some_and(|service| {
                 let [_, last_but_one] = service.recent_restarts;
                 last_but_one != 0 && now.saturating_sub(last_but_one) < window

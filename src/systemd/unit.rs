@@ -447,10 +447,12 @@ impl Service {
         if first {
             self.seed(n_restarts, now, told);
         } else {
-            // Smaller than before: it was set back to zero in between, and all since is new.
-            let new = n_restarts
-                .checked_sub(self.n_restarts)
-                .unwrap_or(n_restarts);
+            let new = n_restarts.checked_sub(self.n_restarts).unwrap_or_else(|| {
+                // Smaller than before: somebody started it by hand, which ends a loop and sets
+                // the count back to zero; all that it shows is new.
+                self.recent_restarts = [0, 0];
+                n_restarts
+            });
             self.auto_restarts += u64::from(new);
             self.unmatched_restarts = self.unmatched_restarts.saturating_add(new);
             for _ in 0..new.min(2) {
