@@ -637,7 +637,7 @@ unit_files: {snapshot: /root/backup, ignore: ["*.bak"]}
         let refusal = refusal(bomb.as_bytes());
         assert!(
             refusal.ends_with(
-                ": more than 50000 values once aliases are written out: \
+                ": more than 50000 values or 2097152 bytes of text once aliases are written out: \
                  this is no baseline, or its aliases multiply each other"
             ),
             "{refusal}"

@@ -22,6 +22,9 @@ const TOO_DEEP: &str =
 /// More values than any host has units, few enough to report on at once.
 const MOST_VALUES: usize = 50_000;
 
+/// The largest file there may be, and as much again that aliases repeat.
+const MOST_TEXT: usize = 2 * 1024 * 1024;
+
 /// Enough to give a reason once and use it for every unit; too few to blow a file up.
 const MOST_ALIASES: usize = 1_000;
 
@@ -121,6 +124,7 @@ pub fn parse(text: &str) -> Result<Node, Mistake> {
     let mut budget = Budget::default();
     budget.max_depth = DEEPEST;
     budget.max_nodes = MOST_VALUES;
+    budget.max_total_scalar_bytes = MOST_TEXT;
     budget.max_aliases = MOST_ALIASES;
     // One reason shared by twenty units is good use of an anchor, not an attack.
     budget.enforce_alias_anchor_ratio = false;
@@ -162,8 +166,8 @@ fn syntax_sentence(error: &Error) -> String {
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => format!(
-            "more than {MOST_VALUES} values once aliases are written out: \
-             this is no baseline, or its aliases multiply each other"
+            "more than {MOST_VALUES} values or {MOST_TEXT} bytes of text once aliases are written \
+             out: this is no baseline, or its aliases multiply each other"
         ),
         Error::UnsupportedTag { tag, .. } => {
             format!(
