@@ -1,12 +1,28 @@
 //! The baseline: the YAML file that says what the deployment looks like when it is healthy.
 
+mod reader;
+mod sections;
+mod units;
+
+pub use units::START_WITHIN;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a start may take where the baseline does not say.
-pub const START_WITHIN: Duration = Duration::from_secs(60);
+use reader::{Node, Value};
+
+/// The baseline that is used where no file is given.
+const EMBEDDED: &str = include_str!("../deploy/baseline-quantum-trader.yml");
+
+/// A baseline of a thousand units stays well below; refused before it is parsed.
+const MOST_BYTES: u64 = 1024 * 1024;
 
 /// A baseline that was read and found free of mistakes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Baseline {
     /// The deployment's own name, label `deployment` of `baseline_info`.
     pub deployment: String,
@@ -16,10 +32,18 @@ pub struct Baseline {
     pub source: String,
     /// What systemd should say.
     pub systemd: Systemd,
+    /// Names that must resolve, in the file's order.
+    pub hostnames: Vec<Hostname>,
+    /// Redis servers that must answer, in the file's order.
+    pub redis: Vec<RedisEndpoint>,
+    /// What each service must be able to write, in the file's order.
+    pub write_paths: Vec<WritePaths>,
+    /// The unit files that were last known good; `None` where the file has no such section.
+    pub unit_files: Option<UnitFiles>,
 }
 
 /// Section `systemd`: which units to watch, and how each should stand.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Systemd {
     /// Units to watch without an expectation of their own, by glob pattern.
     pub watch: Vec<glob::Pattern>,
@@ -32,7 +56,7 @@ pub struct Systemd {
 }
 
 /// One unit that the baseline names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
     /// The unit's full name, with its suffix.
     pub name: String,
@@ -57,4 +81,610 @@ pub enum Expected {
     Absent,
     /// `disabled`: it exists, is not enabled and does not run, on purpose.
     Disabled,
+}
+
+/// One entry of section `hostnames`: a name that must resolve as it does on the healthy host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hostname {
+    /// The name; an underscore is accepted, as resolvers accept it.
+    pub name: String,
+    /// The addresses it must resolve to, no more and no fewer.
+    pub addresses: Vec<IpAddr>,
+    /// The service through whose own view of the host it is resolved; `None` means the exporter's.
+    pub resolved_as: Option<String>,
+}
+
+/// One entry of section `redis`: a server that must answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisEndpoint {
+    /// Its name, label `endpoint`.
+    pub name: String,
+    /// Where it listens.
+    pub address: RedisAddress,
+    /// The user to log in as; `None` means Redis' own default user.
+    pub user: Option<String>,
+    /// The database that the services use.
+    pub database: u32,
+    /// The file with the password; `None` means no login. The password itself is never kept here.
+    pub password_file: Option<PathBuf>,
+    /// Whether a key may be written and deleted to see that writes work.
+    pub write_canary: bool,
+}
+
+/// Where a Redis server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedisAddress {
+    /// `redis://host:port`, or `rediss://host:port` with TLS.
+    Tcp {
+        /// A name or an address, without the brackets of IPv6.
+        host: String,
+        /// The port, 6379 where the URL gives none.
+        port: u16,
+        /// True for `rediss`.
+        tls: bool,
+    },
+    /// `unix:///path`.
+    Unix(PathBuf),
+}
+
+/// One entry of section `write_paths`: what one service must be able to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WritePaths {
+    /// The service's full name.
+    pub unit: String,
+    /// Absolute paths without `..`, each once.
+    pub paths: Vec<PathBuf>,
+}
+
+/// Section `unit_files`: the unit files that were last known good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitFiles {
+    /// The directory that holds a copy of each.
+    pub snapshot: PathBuf,
+    /// File names that may differ from it.
+    pub ignore: Vec<glob::Pattern>,
+}
+
+impl Baseline {
+    /// Reads the file at `path`, or says everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, Mistakes> {
+        let source = path.display().to_string();
+        let text = match read(path) {
+            Ok(text) => text,
+            Err(mistake) => {
+                return Err(Mistakes {
+                    source,
+                    found: vec![mistake],
+                });
+            }
+        };
+        Self::parse(&text, &source)
+    }
+
+    /// The baseline that is compiled in.
+    pub fn embedded() -> Self {
+        match Self::parse(EMBEDDED, "embedded") {
+            Ok(baseline) => baseline,
+            // A test parses the same text, so a build that passed its tests cannot get here.
+            Err(mistakes) => unreachable!("the embedded baseline has mistakes: {mistakes}"),
+        }
+    }
+
+    fn parse(text: &str, source: &str) -> Result<Self, Mistakes> {
+        let mut crc = flate2::Crc::new();
+        crc.update(text.as_bytes());
+        let version = format!("{:08x}", crc.sum());
+
+        let found = match reader::parse(text) {
+            Err(mistake) => vec![mistake],
+            Ok(Node {
+                value: Value::Null, ..
+            }) => vec![Mistake::of_file(
+                "the baseline is empty: it needs at least `deployment` and `systemd`",
+            )],
+            Ok(root) => match sections::baseline(&root, version, source) {
+                Ok(baseline) => return Ok(baseline),
+                Err(found) => found,
+            },
+        };
+        Err(Mistakes {
+            source: source.to_owned(),
+            found,
+        })
+    }
+
+    /// One line of what the baseline asks for, to see at a glance that it is the right file.
+    pub fn summary(&self) -> String {
+        let count = |expected| {
+            self.systemd
+                .units
+                .iter()
+                .filter(|unit| unit.expected == expected)
+                .count()
+        };
+        let write_paths = self
+            .write_paths
+            .iter()
+            .map(|service| service.paths.len())
+            .sum();
+        let mut summary = format!(
+            "{}: deployment {}, {} running, {} active, {} absent, {} disabled",
+            self.source,
+            self.deployment,
+            count(Expected::Running),
+            count(Expected::Active),
+            count(Expected::Absent),
+            count(Expected::Disabled),
+        );
+        for (number, one, many) in [
+            (self.systemd.watch.len(), "watch pattern", "watch patterns"),
+            (self.systemd.retired.len(), "retired", "retired"),
+            (self.hostnames.len(), "hostname", "hostnames"),
+            (self.redis.len(), "redis endpoint", "redis endpoints"),
+            (write_paths, "write path", "write paths"),
+        ] {
+            let noun = if number == 1 { one } else { many };
+            summary.push_str(&format!(", {number} {noun}"));
+        }
+        if let Some(unit_files) = &self.unit_files {
+            summary.push_str(&format!(", snapshot {}", unit_files.snapshot.display()));
+        }
+        summary
+    }
+}
+
+impl Systemd {
+    /// The unit of this name, where the baseline names it.
+    pub fn unit(&self, name: &str) -> Option<&Unit> {
+        self.units.iter().find(|unit| unit.name == name)
+    }
+
+    /// Whether the unit is watched: named, or matched by a pattern.
+    pub fn watches(&self, name: &str) -> bool {
+        self.unit(name).is_some() || self.watch.iter().any(|pattern| pattern.matches(name))
+    }
+}
+
+impl Expected {
+    /// The list of the baseline, and the word of label `expected`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Active => "active",
+            Self::Absent => "absent",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// The text of a file that is small enough and UTF-8.
+fn read(path: &Path) -> Result<String, Mistake> {
+    let mut bytes = Vec::new();
+    // One byte past the limit tells "too large"; a pipe has no size to ask for.
+    File::open(path)
+        .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| Mistake::of_file(&unreadable(&error)))?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(Mistake::of_file(
+            "larger than 1 MiB, which no baseline is: check that the path names the right file",
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().get(..offset).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Mistake::of_file(&format!(
+            "not UTF-8 text, first at byte {offset} on line {line}: \
+             save it as UTF-8, or check that the path names the right file"
+        ))
+    })
+}
+
+fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "reading the baseline: no such file, check the path".to_owned(),
+        ErrorKind::IsADirectory => {
+            "reading the baseline: this is a directory, name the file in it".to_owned()
+        }
+        ErrorKind::PermissionDenied => {
+            "reading the baseline: permission denied, let the exporter's user read it".to_owned()
+        }
+        _ => format!("reading the baseline: {error}"),
+    }
+}
+
+/// A line and a column of the file, both counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    line: u64,
+    column: u64,
+}
+
+impl Place {
+    /// Where the file uses the value: for an alias that is the alias, not its anchor.
+    fn of(node: &Node) -> Self {
+        Self::from(node.referenced)
+    }
+}
+
+impl From<serde_saphyr::Location> for Place {
+    fn from(location: serde_saphyr::Location) -> Self {
+        Self {
+            line: location.line(),
+            column: location.column(),
+        }
+    }
+}
+
+/// One mistake: where it stands, and a sentence that says what is wrong and how to put it right.
+#[derive(Debug)]
+struct Mistake {
+    /// `None` where the mistake is the file itself.
+    place: Option<Place>,
+    sentence: String,
+}
+
+impl Mistake {
+    fn of_file(sentence: &str) -> Self {
+        Self {
+            place: None,
+            sentence: sentence.to_owned(),
+        }
+    }
+}
+
+/// Every mistake of one file, in the order of their places, one line each.
+#[derive(Debug)]
+pub struct Mistakes {
+    source: String,
+    found: Vec<Mistake>,
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Mistake { place, sentence }) in self.found.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            f.write_str(&self.source)?;
+            if let Some(Place { line, column }) = place {
+                write!(f, ":{line}:{column}")?;
+            }
+            write!(f, ": {sentence}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINIMAL: &str = "deployment: test\nsystemd: {running: [a.service]}\n";
+
+    fn parse(text: &str) -> Baseline {
+        Baseline::parse(text, "test.yml").unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    }
+
+    /// What `Baseline::load` says of a file with these bytes.
+    fn refusal(bytes: &[u8]) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("case.yml");
+        std::fs::write(&path, bytes).unwrap();
+        shown(directory.path(), &Baseline::load(&path).unwrap_err())
+    }
+
+    /// The mistakes as they read where the directory is the working directory.
+    fn shown(directory: &Path, mistakes: &Mistakes) -> String {
+        mistakes
+            .to_string()
+            .replace(&format!("{}/", directory.display()), "")
+    }
+
+    #[test]
+    fn the_embedded_baseline_is_the_host_as_it_was_repaired() {
+        let baseline = Baseline::embedded();
+        assert_eq!(
+            baseline.summary(),
+            "embedded: deployment quantum-trader, 12 running, 1 active, 13 absent, 2 disabled, \
+             3 watch patterns, 1 retired, 1 hostname, 1 redis endpoint, 4 write paths, \
+             snapshot /root/unit_backups_clean_20260107_final"
+        );
+        let clm = baseline.systemd.unit("quantum-clm.service").unwrap();
+        assert_eq!(
+            clm.because.as_deref(),
+            Some("writes /app/models, a read-only file system")
+        );
+        let pil = baseline.systemd.unit("quantum-pil.service").unwrap();
+        assert!(
+            pil.because
+                .as_deref()
+                .unwrap()
+                .contains("tolerated since 2026-01-07")
+        );
+        assert_eq!(baseline.systemd.retired, ["quantum-ai-engine.service"]);
+        for unit in &baseline.systemd.units {
+            assert!(
+                baseline
+                    .systemd
+                    .watch
+                    .iter()
+                    .any(|pattern| pattern.matches(&unit.name))
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_file_leaves_out_has_its_default() {
+        let baseline = parse(MINIMAL);
+        assert_eq!(
+            baseline.systemd,
+            Systemd {
+                watch: vec![],
+                units: vec![Unit {
+                    name: "a.service".to_owned(),
+                    expected: Expected::Running,
+                    tier: 1,
+                    because: None,
+                    start_within: Duration::from_secs(60),
+                }],
+                retired: vec![],
+                resync: Duration::from_secs(60),
+            }
+        );
+        assert_eq!(
+            (
+                baseline.hostnames,
+                baseline.redis,
+                baseline.write_paths,
+                baseline.unit_files
+            ),
+            (vec![], vec![], vec![], None)
+        );
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let baseline = parse(
+            r#"
+deployment: test
+systemd:
+  watch: ["a-*.service", "b?.time[r]", "c-*"]
+  disabled: [{name: "d@1.service", because: 'not yet'}]
+  running: [{name: 'a\x2d1.service', tier: 3, because: later, start_within: 1m 30s}]
+  active: [x.target, y.service]
+  resync: 5m
+hostnames: [{name: Redis_1.local, addresses: [127.0.0.1, "::1"], as: y.service}]
+redis:
+  - {name: plain, url: redis://localhost}
+  - {name: user, url: "rediss://app@[::1]:6380/3", password_file: /run/secret, write_canary: true}
+  - {name: socket, url: "unix:///run/redis.sock"}
+write_paths: [{unit: y.service, paths: [/var/log/, /tmp]}]
+unit_files: {snapshot: /root/backup, ignore: ["*.bak"]}
+"#,
+        );
+        let names: Vec<_> = baseline
+            .systemd
+            .units
+            .iter()
+            .map(|unit| unit.name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            ["d@1.service", r"a\x2d1.service", "x.target", "y.service"]
+        );
+        let unit = baseline.systemd.unit(r"a\x2d1.service").unwrap();
+        assert_eq!((unit.tier, unit.start_within), (3, Duration::from_secs(90)));
+        assert_eq!(baseline.systemd.resync, Duration::from_secs(300));
+        assert_eq!(
+            baseline.hostnames.first().unwrap().resolved_as.as_deref(),
+            Some("y.service")
+        );
+        let endpoint = |name: &str, address, user: Option<&str>, database| RedisEndpoint {
+            name: name.to_owned(),
+            address,
+            user: user.map(str::to_owned),
+            database,
+            password_file: user.map(|_| PathBuf::from("/run/secret")),
+            write_canary: user.is_some(),
+        };
+        let tcp = |host: &str, port, tls| RedisAddress::Tcp {
+            host: host.to_owned(),
+            port,
+            tls,
+        };
+        assert_eq!(
+            baseline.redis,
+            [
+                endpoint("plain", tcp("localhost", 6379, false), None, 0),
+                endpoint("user", tcp("::1", 6380, true), Some("app"), 3),
+                endpoint(
+                    "socket",
+                    RedisAddress::Unix("/run/redis.sock".into()),
+                    None,
+                    0
+                ),
+            ]
+        );
+        assert_eq!(
+            baseline.write_paths.first().unwrap().paths,
+            ["/var/log", "/tmp"].map(PathBuf::from)
+        );
+        assert_eq!(
+            baseline.unit_files.unwrap().ignore,
+            [glob::Pattern::new("*.bak").unwrap()]
+        );
+    }
+
+    #[test]
+    fn another_text_has_another_version() {
+        let version = parse(MINIMAL).version;
+        assert_eq!(version.len(), 8);
+        assert_eq!(version, parse(MINIMAL).version);
+        assert_ne!(
+            version,
+            parse(&MINIMAL.replace("a.service", "b.service")).version
+        );
+    }
+
+    #[test]
+    fn windows_line_ends_and_a_byte_order_mark_are_no_mistake() {
+        parse(&format!("\u{feff}{}", MINIMAL.replace('\n', "\r\n")));
+    }
+
+    /// `UPDATE_GOLDEN=1 cargo test` writes the texts anew; read the difference before committing.
+    #[test]
+    fn every_mistake_reads_as_the_golden_text_says() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/baseline");
+        let mut cases: Vec<PathBuf> = std::fs::read_dir(&directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "yml"))
+            .collect();
+        cases.sort();
+        assert!(!cases.is_empty(), "no cases in {}", directory.display());
+        let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+        for case in cases {
+            let Err(mistakes) = Baseline::load(&case) else {
+                panic!("{} holds a mistake that nobody noticed", case.display());
+            };
+            let text = format!("{}\n", shown(&directory, &mistakes));
+            let golden = case.with_extension("txt");
+            if update {
+                std::fs::write(&golden, &text).unwrap();
+            }
+            let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+            assert_eq!(text, expected, "{}", golden.display());
+            assert!(
+                !text.contains("hunter2"),
+                "{} shows a password",
+                golden.display()
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_one_sentence() {
+        let directory = tempfile::tempdir().unwrap();
+        let load = |path: &Path| shown(directory.path(), &Baseline::load(path).unwrap_err());
+        assert_eq!(
+            load(&directory.path().join("missing.yml")),
+            "missing.yml: reading the baseline: no such file, check the path"
+        );
+        assert!(
+            load(directory.path())
+                .ends_with(": reading the baseline: this is a directory, name the file in it")
+        );
+    }
+
+    #[test]
+    fn a_file_that_holds_no_baseline_is_one_sentence() {
+        let empty = "case.yml: the baseline is empty: it needs at least `deployment` and `systemd`";
+        assert_eq!(refusal(b""), empty);
+        assert_eq!(refusal(b"\n---\n"), empty);
+        assert_eq!(
+            refusal(&b"nonsense: [\n".repeat(900_000)),
+            "case.yml: larger than 1 MiB, which no baseline is: \
+             check that the path names the right file"
+        );
+        assert_eq!(
+            refusal(b"deployment: test\nsystemd: {running: [\xff.service]}\n"),
+            "case.yml: not UTF-8 text, first at byte 37 on line 2: \
+             save it as UTF-8, or check that the path names the right file"
+        );
+        assert_eq!(
+            refusal(&b"deployment: test\n".repeat(20_000))
+                .lines()
+                .count(),
+            20_000
+        );
+    }
+
+    #[test]
+    fn a_mistyped_key_is_not_called_missing_too() {
+        assert_eq!(
+            refusal(b"deploymnt: test\nsystemd: {runing: [a.service]}\n"),
+            "case.yml:1:1: the baseline has no key `deploymnt`: did you mean `deployment`?\n\
+             case.yml:2:11: `systemd` has no key `runing`: did you mean `running`?"
+        );
+    }
+
+    #[test]
+    fn deep_nesting_is_one_sentence() {
+        let deep =
+            "nested more than 32 levels deep: a baseline needs five, look for a stray bracket";
+        let flow = refusal(&b"[".repeat(100_000));
+        assert!(
+            flow.starts_with("case.yml:1:") && flow.ends_with(deep),
+            "{flow}"
+        );
+        let block: String = (0..200)
+            .map(|level| format!("{}a:\n", " ".repeat(level)))
+            .collect();
+        let block = refusal(block.as_bytes());
+        assert!(block.ends_with(deep), "{block}");
+    }
+
+    #[test]
+    fn aliases_that_multiply_each_other_are_one_sentence() {
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..9 {
+            let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+            bomb.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+        }
+        let refusal = refusal(bomb.as_bytes());
+        assert!(
+            refusal.ends_with(
+                ": more than 50000 values or 2097152 bytes of text once aliases are written out: \
+                 this is no baseline, or its aliases multiply each other"
+            ),
+            "{refusal}"
+        );
+    }
+
+    proptest! {
+        // A case that fails becomes a test with a name, not a line in a file of seeds.
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text in any::<String>()) {
+            let read = Baseline::parse(&text, "test.yml");
+            prop_assert!(read.is_err());
+        }
+
+        #[test]
+        fn no_yaml_makes_the_reader_panic(
+            words in prop::collection::vec(
+                prop::sample::select(vec![
+                    "deployment", "systemd", "running", "active", "retired", "watch", "resync",
+                    "hostnames", "redis", "url", "name", "addresses", "write_paths", "paths",
+                    "unit", "unit_files", "ignore", "tier", "because", "start_within",
+                    "a.service", "b@.service", "@.service", "redis://:x@[::1]:1/2", "unix://",
+                    "/tmp/..", "127.0.0.1", "5s", "-1", "1e999", "null", "~", "\"\"", "**", "[a",
+                    ": ", ":\n  ", ":\n    ", "\n", "\n  - ", "\n    - ", "[", "]", "{", "}", ", ",
+                    "&x ", "*x", "<<", "---\n", "|\n", "!!str ", "\t", "'", "é",
+                ]),
+                0..60,
+            )
+        ) {
+            let text = words.concat();
+            for text in [text.clone(), format!("{MINIMAL}{text}")] {
+                if let Err(mistakes) = Baseline::parse(&text, "test.yml") {
+                    prop_assert!(!mistakes.to_string().is_empty());
+                }
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(refusal(&bytes).starts_with("case.yml:"));
+        }
+    }
 }

@@ -388,7 +388,7 @@ impl Documented {
         };
         match self.about {
             None => "none".to_owned(),
-            Some(list) => format!("{} {}", count(list), word(list)),
+            Some(list) => format!("{} {}", count(list), list.as_str()),
         }
     }
 
@@ -396,7 +396,7 @@ impl Documented {
         let of_list = |list| {
             judged
                 .iter()
-                .filter(move |judged| judged.expected == word(list))
+                .filter(move |judged| judged.expected == list.as_str())
         };
         let mut bad: Vec<&str> = match (self.name, self.about) {
             ("failed_units", _) => failed_units(units).collect(),
@@ -422,11 +422,11 @@ impl Documented {
         let seen = match (self.about, bad.is_empty()) {
             (None, true) => "none".to_owned(),
             (None, false) => format!("{}: {}", bad.len(), bad.join(", ")),
-            (Some(list), true) => format!("{} {}", of_list(list).count(), word(list)),
+            (Some(list), true) => format!("{} {}", of_list(list).count(), list.as_str()),
             (Some(list), false) => format!(
                 "{} {}, not so: {}",
                 of_list(list).count() - bad.len(),
-                word(list),
+                list.as_str(),
                 bad.join(", ")
             ),
         };
@@ -499,6 +499,7 @@ fn judge_unit(observed: &Observed, named: Option<&baseline::Unit>, now: u64) -> 
         ],
         Some(Expected::Disabled) => vec![
             (Deviation::Failed, failed),
+            (Deviation::Missing, missing),
             (Deviation::Enabled, enabled),
             (Deviation::Running, !unit.is_down()),
         ],
@@ -514,7 +515,7 @@ fn judge_unit(observed: &Observed, named: Option<&baseline::Unit>, now: u64) -> 
     };
     let mut judged = Judged {
         unit: unit.clone(),
-        expected: expected.map_or("watched", word),
+        expected: expected.map_or("watched", Expected::as_str),
         tier: named.map_or(2, |named| named.tier),
         because: named.and_then(|named| named.because.clone()),
         deviations,
@@ -524,15 +525,6 @@ fn judge_unit(observed: &Observed, named: Option<&baseline::Unit>, now: u64) -> 
         judged.causes = causes(unit);
     }
     judged
-}
-
-fn word(list: Expected) -> &'static str {
-    match list {
-        Expected::Running => "running",
-        Expected::Active => "active",
-        Expected::Absent => "absent",
-        Expected::Disabled => "disabled",
-    }
 }
 
 fn is_running(unit: &Unit) -> bool {
