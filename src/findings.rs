@@ -393,7 +393,7 @@ impl Documented {
     }
 
     fn run(&self, baseline: &baseline::Systemd, units: &Units, judged: &[Judged]) -> Check {
-        let of_list = |list| {
+        let of_list = |list: Expected| {
             judged
                 .iter()
                 .filter(move |judged| judged.expected == list.as_str())
