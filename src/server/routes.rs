@@ -1,0 +1,326 @@
+//! The paths, and what is answered on each.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http_body_util::Full;
+use hyper::header::{
+    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
+    HeaderValue, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tracing::debug;
+
+use super::flight::Flights;
+use super::{Server, landing, negotiation};
+use crate::metrics::{self, Format};
+use crate::observation::Observation;
+
+const ROOT: &str = "/";
+const HEALTHY: &str = "/-/healthy";
+const READY: &str = "/-/ready";
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+type Answer = Response<Full<Bytes>>;
+
+/// What the bodies of metrics differ by: the format, and whether they are gzip.
+type Kind = (Format, bool);
+
+/// Why there are no metrics.
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    /// `--web.max-requests` answers are on their way already.
+    TooMany,
+    /// A panic, which is a bug; standard error tells where.
+    Crashed,
+}
+
+/// Checks `--web.telemetry-path`: the path as it is given, or what is wrong with it.
+pub fn telemetry_path(path: &str) -> Result<String, String> {
+    if !path.starts_with('/') {
+        return Err("it must start with '/'".to_owned());
+    }
+    if path == ROOT || path.starts_with("/-/") {
+        return Err("this path is taken; choose another, such as /metrics".to_owned());
+    }
+    if !path
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && !br#"?#"<>\"#.contains(&b))
+    {
+        return Err("only a plain path can be served, without spaces, '?' or '#'".to_owned());
+    }
+    Ok(path.to_owned())
+}
+
+/// Answers requests.
+pub struct Routes {
+    server: Server,
+    /// Looks that are under way, for everyone who needs one.
+    looks: Flights<(), Arc<Observation>>,
+    /// Looks and their encoding, for everyone who asks for the same kind.
+    bodies: Flights<Kind, Result<Bytes, Refusal>>,
+    /// One for each body, from before its look until its last byte is out; `None` is no limit.
+    places: Option<Arc<Semaphore>>,
+    /// How long the last exposition was, in bytes: room for the next.
+    length: Arc<AtomicUsize>,
+}
+
+impl Routes {
+    /// Nothing is looked at until somebody asks.
+    pub fn new(server: Server) -> Self {
+        let limit = server.max_requests.min(Semaphore::MAX_PERMITS);
+        Self {
+            server,
+            looks: Flights::default(),
+            bodies: Flights::default(),
+            places: (limit > 0).then(|| Arc::new(Semaphore::new(limit))),
+            length: Arc::default(),
+        }
+    }
+
+    /// The answer to one request. Its body, if it has one, is not read.
+    pub async fn answer<B>(&self, request: &Request<B>) -> Answer {
+        let started = Instant::now();
+        let path = request.uri().path();
+        let mut answer = self.route(request.method(), path, request.headers()).await;
+        debug!(
+            method = %request.method(),
+            path,
+            status = answer.status().as_u16(),
+            took_ms = started.elapsed().as_millis(),
+            "answered"
+        );
+        if request.method() == Method::HEAD {
+            // The headers tell the length of what a GET would bring.
+            *answer.body_mut() = Full::default();
+        }
+        answer
+    }
+
+    async fn route(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
+        let server = &self.server;
+        let telemetry_path = &server.telemetry_path;
+        if ![ROOT, HEALTHY, READY, telemetry_path].contains(&path) {
+            let paths = format!("{ROOT}, {telemetry_path}, {HEALTHY} and {READY}");
+            return sentence(
+                StatusCode::NOT_FOUND,
+                &format!("nothing is here; the paths are {paths}"),
+            );
+        }
+        if ![Method::GET, Method::HEAD].contains(method) {
+            let text = "this exporter is only read: use GET or HEAD";
+            let answer = sentence(StatusCode::METHOD_NOT_ALLOWED, text);
+            return with(answer, ALLOW, "GET, HEAD");
+        }
+        match path {
+            ROOT => {
+                let page = landing::page(server, [telemetry_path, HEALTHY, READY]);
+                let answer = answer(
+                    StatusCode::OK,
+                    "text/html; charset=utf-8",
+                    Bytes::from(page),
+                );
+                with(
+                    answer,
+                    CONTENT_SECURITY_POLICY,
+                    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+                )
+            }
+            HEALTHY => sentence(StatusCode::OK, "healthy"),
+            READY if server.host.is_ready() => sentence(StatusCode::OK, "ready"),
+            READY => sentence(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not ready: the first full reading of the units is not in yet",
+            ),
+            _ => self.metrics(headers).await,
+        }
+    }
+
+    async fn metrics(&self, headers: &HeaderMap) -> Answer {
+        let patience = negotiation::patience(headers);
+        let (format, gzip) = (negotiation::format(headers), negotiation::gzip(headers));
+        let deadline = Instant::now() + patience.look;
+        let body = self.bodies.join((format, gzip), deadline, || {
+            self.work((format, gzip), deadline)
+        });
+        let refused = match tokio::time::timeout(patience.answer, body).await {
+            Ok(Some(Ok(body))) => {
+                let content_type = match format {
+                    Format::OpenMetrics => {
+                        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+                    }
+                    Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+                };
+                let answer = answer(StatusCode::OK, content_type, body);
+                let answer = with(answer, VARY, "Accept, Accept-Encoding");
+                return if gzip {
+                    with(answer, CONTENT_ENCODING, "gzip")
+                } else {
+                    answer
+                };
+            }
+            Ok(Some(Err(refusal))) => refusal,
+            Ok(None) => Refusal::Crashed,
+            Err(_) => {
+                let waited = patience.answer.as_secs_f64();
+                let text = format!("the look at the host took longer than {waited} s");
+                let answer = sentence(StatusCode::SERVICE_UNAVAILABLE, &text);
+                return with(answer, RETRY_AFTER, "1");
+            }
+        };
+        match refused {
+            Refusal::TooMany => {
+                let text = "as many answers as --web.max-requests allows are on their way already";
+                with(
+                    sentence(StatusCode::SERVICE_UNAVAILABLE, text),
+                    RETRY_AFTER,
+                    "1",
+                )
+            }
+            Refusal::Crashed => sentence(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the look at the host crashed, which is a mistake in this exporter; its log tells where",
+            ),
+        }
+    }
+
+    /// The work of one flight: look, encode, compress.
+    fn work(
+        &self,
+        kind: Kind,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Bytes, Refusal>> + use<> {
+        let place = self
+            .places
+            .as_ref()
+            .map(|places| places.clone().try_acquire_owned());
+        let looks = self.looks.clone();
+        let host = self.server.host.clone();
+        let length = self.length.clone();
+        async move {
+            let place = place.transpose().map_err(|_| Refusal::TooMany)?;
+            let look = || async move { Arc::new(host.look(deadline).await) };
+            let observation = looks.join((), deadline, look).await;
+            let observation = observation.ok_or(Refusal::Crashed)?;
+            let bytes = encode(observation, kind, length).await?;
+            Ok(Bytes::from_owner(Body {
+                bytes,
+                _place: place,
+            }))
+        }
+    }
+}
+
+/// One body, shared by all who asked for it; its place is free when the last is served.
+struct Body {
+    bytes: Vec<u8>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Encodes on a thread of its own: signals and other clients do not wait for it, and it does
+/// not wait behind a name look-up that hangs in the runtime's few threads for blocking calls.
+async fn encode(
+    observation: Arc<Observation>,
+    (format, gzip): Kind,
+    length: Arc<AtomicUsize>,
+) -> Result<Vec<u8>, Refusal> {
+    let encode = move || {
+        let text = metrics::encode(&observation, format, length.load(Ordering::Relaxed));
+        length.store(text.len(), Ordering::Relaxed);
+        if gzip {
+            compress(text.as_bytes())
+        } else {
+            Ok(text.into_bytes())
+        }
+    };
+    let (sender, receiver) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("encode".to_owned());
+    let spawned = thread.spawn({
+        let encode = encode.clone();
+        // Nobody receives it when the runtime has ended.
+        move || drop(sender.send(encode()))
+    });
+    let encoded = match spawned {
+        Ok(_) => receiver.await.map_err(|_| Refusal::Crashed)?,
+        // Out of threads: slower for others, but told.
+        Err(_) => encode(),
+    };
+    encoded.map_err(|_| Refusal::Crashed)
+}
+
+/// Level 1: a tenth of the text in a fifth of the time of the usual level.
+fn compress(text: &[u8]) -> io::Result<Vec<u8>> {
+    let out = Vec::with_capacity(text.len() / 8);
+    let mut encoder = GzEncoder::new(out, Compression::new(1));
+    encoder.write_all(text)?;
+    encoder.finish()
+}
+
+fn sentence(status: StatusCode, text: &str) -> Answer {
+    answer(status, PLAIN, Bytes::from(format!("{text}\n")))
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
+    let length = body.len();
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(length));
+    with(
+        with(answer, CONTENT_TYPE, content_type),
+        X_CONTENT_TYPE_OPTIONS,
+        "nosniff",
+    )
+}
+
+fn with(mut answer: Answer, name: HeaderName, value: &'static str) -> Answer {
+    answer
+        .headers_mut()
+        .insert(name, HeaderValue::from_static(value));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_telemetry_path_is_a_plain_path_that_is_not_taken() {
+        for path in ["/metrics", "/a/b", "/metrics/"] {
+            assert_eq!(telemetry_path(path).unwrap(), path);
+        }
+        for path in [
+            "", "metrics", "/", "/-/ready", "/-/x", "/a b", "/a?b", "/\u{e9}", "/<",
+        ] {
+            telemetry_path(path).unwrap_err();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_keeps_its_place_until_the_last_holder_is_served() {
+        let places = Arc::new(Semaphore::new(1));
+        let body = Bytes::from_owner(Body {
+            bytes: vec![1],
+            _place: Some(places.clone().try_acquire_owned().unwrap()),
+        });
+        let other = body.clone();
+        drop(body);
+        assert_eq!(places.available_permits(), 0);
+        drop(other);
+        assert_eq!(places.available_permits(), 1);
+    }
+}
