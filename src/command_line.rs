@@ -1,0 +1,169 @@
+//! The command line: flags, their defaults, their help text and their mistakes.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::logging;
+use crate::server::{self, ListenAddress};
+
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\nrevision:   ",
+    env!("BASELINE_EXPORTER_REVISION"),
+    "\nbuild date: ",
+    env!("BASELINE_EXPORTER_BUILD_DATE"),
+    "\ntarget:     ",
+    env!("BASELINE_EXPORTER_TARGET"),
+);
+
+const EXAMPLES: &str = "\
+Examples:
+  Serve http://this-host:20107/metrics for the deployment that a file describes:
+    baseline-exporter --config.file=/etc/baseline-exporter/baseline.yml
+
+  See at a terminal what Prometheus would be told, and why:
+    baseline-exporter check --config.file=/etc/baseline-exporter/baseline.yml
+
+Exit status of check: 0 the baseline holds, 1 it is violated, 2 could not tell.";
+
+/// Tells Prometheus whether this host is still at its known-good baseline, and if not, why
+#[derive(Debug, Parser)]
+#[command(
+    name = "baseline-exporter",
+    version,
+    long_version = LONG_VERSION,
+    after_help = EXAMPLES,
+    disable_help_subcommand = true,
+    subcommand_help_heading = "Commands (without one: serve)",
+    max_term_width = 100
+)]
+pub struct CommandLine {
+    /// What to do; `None` means serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Which baseline.
+    #[command(flatten)]
+    pub config: Config,
+    /// How it is served.
+    #[command(flatten)]
+    pub web: Web,
+    /// How it is logged.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Serve metrics until told to stop
+    Serve,
+    /// Look at the host once and report what does not hold
+    Check {
+        /// How to print the report
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
+        output: Output,
+    },
+}
+
+/// How the report of `check` is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Which baseline.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Baseline")]
+pub struct Config {
+    /// The file that says what the deployment looks like when it is healthy
+    /// [default: the baseline that is built in]
+    #[arg(long = "config.file", global = true, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+    /// Only check the baseline: print a summary, or every mistake in it
+    #[arg(long = "config.check", global = true)]
+    pub check: bool,
+}
+
+/// How it is served.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Web")]
+pub struct Web {
+    /// Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100 or host:9100.
+    /// Without a host: on every address. May be given more than once
+    #[arg(
+        long = "web.listen-address",
+        global = true,
+        value_name = "ADDRESS",
+        default_value = ":20107"
+    )]
+    pub listen_address: Vec<ListenAddress>,
+    /// The path of the metrics
+    #[arg(
+        long = "web.telemetry-path",
+        global = true,
+        value_name = "PATH",
+        default_value = "/metrics",
+        value_parser = server::telemetry_path
+    )]
+    pub telemetry_path: String,
+    /// How many answers may be in the making or on their way at once; further scrapes get
+    /// status 503. Scrapes that overlap share one answer and count once. 0 is no limit
+    #[arg(
+        long = "web.max-requests",
+        global = true,
+        value_name = "NUMBER",
+        default_value_t = 40
+    )]
+    pub max_requests: usize,
+}
+
+/// How it is logged.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Log")]
+pub struct Log {
+    /// How much to log on standard error [default: info; check logs nothing unless asked]
+    #[arg(long = "log.level", global = true, value_enum, value_name = "LEVEL")]
+    pub level: Option<logging::Level>,
+    /// How to write a log line
+    #[arg(
+        long = "log.format",
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t = logging::Format::Logfmt
+    )]
+    pub format: logging::Format,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_contradict_nothing() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_stand_before_or_after_the_command() {
+        for arguments in [
+            ["x", "--config.file=a.yml", "check"],
+            ["x", "check", "--config.file=a.yml"],
+        ] {
+            let line = CommandLine::try_parse_from(arguments).unwrap();
+            assert_eq!(line.config.file, Some(PathBuf::from("a.yml")));
+            assert_eq!(
+                line.command,
+                Some(Command::Check {
+                    output: Output::Text
+                })
+            );
+        }
+    }
+}
