@@ -1,9 +1,8 @@
 //! The paths, and what is answered on each.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -26,12 +25,24 @@ const ROOT: &str = "/";
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
 
+/// A body that is still on its way to somebody also goes to whoever asks so soon after its look
+/// began: fifty clients at once need not hold fifty bodies.
+const SHARED_FOR: Duration = Duration::from_secs(1);
+
+/// Room for an exposition, in bytes of address space: memory is only what is written to. From
+/// 32 MiB on, glibc takes every block from the kernel and gives it back as soon as it is freed;
+/// smaller ones stay in the heaps of the threads that made them.
+const ROOM: usize = 33 * 1024 * 1024;
+
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 type Answer = Response<Full<Bytes>>;
 
 /// What the bodies of metrics differ by: the format, and whether they are gzip.
 type Kind = (Format, bool);
+
+/// A body that was made: its kind, and when its look began.
+type Latest = (Kind, Instant, Weak<Body>);
 
 /// Why there are no metrics.
 #[derive(Debug, Clone, Copy)]
@@ -65,11 +76,11 @@ pub struct Routes {
     /// Looks that are under way, for everyone who needs one.
     looks: Flights<(), Arc<Observation>>,
     /// Looks and their encoding, for everyone who asks for the same kind.
-    bodies: Flights<Kind, Result<Bytes, Refusal>>,
+    bodies: Flights<Kind, Result<Arc<Body>, Refusal>>,
+    /// The last body of each kind, not kept alive by this.
+    latest: Arc<Mutex<Vec<Latest>>>,
     /// One for each body, from before its look until its last byte is out; `None` is no limit.
     places: Option<Arc<Semaphore>>,
-    /// How long the last exposition was, in bytes: room for the next.
-    length: Arc<AtomicUsize>,
 }
 
 impl Routes {
@@ -81,7 +92,7 @@ impl Routes {
             looks: Flights::default(),
             bodies: Flights::default(),
             places: (limit > 0).then(|| Arc::new(Semaphore::new(limit))),
-            length: Arc::default(),
+            latest: Arc::default(),
         }
     }
 
@@ -146,10 +157,17 @@ impl Routes {
     async fn metrics(&self, headers: &HeaderMap) -> Answer {
         let patience = negotiation::patience(headers);
         let (format, gzip) = (negotiation::format(headers), negotiation::gzip(headers));
+        let kind = (format, gzip);
         let deadline = Instant::now() + patience.look;
-        let body = self.bodies.join((format, gzip), deadline, || {
-            self.work((format, gzip), deadline)
-        });
+        let body = async {
+            match self.shared(kind) {
+                Some(body) => Some(Ok(body)),
+                None => {
+                    let work = || self.work(kind, deadline);
+                    self.bodies.join(kind, deadline, work).await
+                }
+            }
+        };
         let refused = match tokio::time::timeout(patience.answer, body).await {
             Ok(Some(Ok(body))) => {
                 let content_type = match format {
@@ -158,6 +176,7 @@ impl Routes {
                     }
                     Format::Text => "text/plain; version=0.0.4; charset=utf-8",
                 };
+                let body = Bytes::from_owner(Shared(body));
                 let answer = answer(StatusCode::OK, content_type, body);
                 let answer = with(answer, VARY, "Accept, Accept-Encoding");
                 return if gzip {
@@ -191,55 +210,65 @@ impl Routes {
         }
     }
 
+    /// The latest body of this kind, if it is young and still on its way to somebody.
+    fn shared(&self, kind: Kind) -> Option<Arc<Body>> {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, began, body) = latest.iter().find(|(key, ..)| *key == kind)?;
+        (began.elapsed() < SHARED_FOR).then(|| body.upgrade())?
+    }
+
     /// The work of one flight: look, encode, compress.
     fn work(
         &self,
         kind: Kind,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Bytes, Refusal>> + use<> {
+    ) -> impl Future<Output = Result<Arc<Body>, Refusal>> + use<> {
+        let began = Instant::now();
         let place = self
             .places
             .as_ref()
             .map(|places| places.clone().try_acquire_owned());
         let looks = self.looks.clone();
         let host = self.server.host.clone();
-        let length = self.length.clone();
+        let latest = self.latest.clone();
         async move {
             let place = place.transpose().map_err(|_| Refusal::TooMany)?;
             let look = || async move { Arc::new(host.look(deadline).await) };
             let observation = looks.join((), deadline, look).await;
             let observation = observation.ok_or(Refusal::Crashed)?;
-            let bytes = encode(observation, kind, length).await?;
-            Ok(Bytes::from_owner(Body {
+            let bytes = encode(observation, kind).await?;
+            let body = Arc::new(Body {
                 bytes,
                 _place: place,
-            }))
+            });
+            let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
+            latest.retain(|(key, ..)| *key != kind);
+            latest.push((kind, began, Arc::downgrade(&body)));
+            Ok(body)
         }
     }
 }
 
-/// One body, shared by all who asked for it; its place is free when the last is served.
+/// One body; its place is free when the last who asked for it is served.
 struct Body {
     bytes: Vec<u8>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
-impl AsRef<[u8]> for Body {
+/// One answer's share of a body.
+struct Shared(Arc<Body>);
+
+impl AsRef<[u8]> for Shared {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        &self.0.bytes
     }
 }
 
 /// Encodes on a thread of its own: signals and other clients do not wait for it, and it does
 /// not wait behind a name look-up that hangs in the runtime's few threads for blocking calls.
-async fn encode(
-    observation: Arc<Observation>,
-    (format, gzip): Kind,
-    length: Arc<AtomicUsize>,
-) -> Result<Vec<u8>, Refusal> {
+async fn encode(observation: Arc<Observation>, (format, gzip): Kind) -> Result<Vec<u8>, Refusal> {
     let encode = move || {
-        let text = metrics::encode(&observation, format, length.load(Ordering::Relaxed));
-        length.store(text.len(), Ordering::Relaxed);
+        let text = metrics::encode(&observation, format, ROOM);
         if gzip {
             compress(text.as_bytes())
         } else {
@@ -263,8 +292,7 @@ async fn encode(
 
 /// Level 1: a tenth of the text in a fifth of the time of the usual level.
 fn compress(text: &[u8]) -> io::Result<Vec<u8>> {
-    let out = Vec::with_capacity(text.len() / 8);
-    let mut encoder = GzEncoder::new(out, Compression::new(1));
+    let mut encoder = GzEncoder::new(Vec::with_capacity(ROOM), Compression::new(1));
     encoder.write_all(text)?;
     encoder.finish()
 }
@@ -313,12 +341,14 @@ mod tests {
     #[tokio::test]
     async fn a_body_keeps_its_place_until_the_last_holder_is_served() {
         let places = Arc::new(Semaphore::new(1));
-        let body = Bytes::from_owner(Body {
+        let body = Arc::new(Body {
             bytes: vec![1],
             _place: Some(places.clone().try_acquire_owned().unwrap()),
         });
-        let other = body.clone();
-        drop(body);
+        let one = Bytes::from_owner(Shared(body.clone()));
+        let other = Bytes::from_owner(Shared(body));
+        assert_eq!(one.as_ptr(), other.as_ptr(), "no copy");
+        drop(one);
         assert_eq!(places.available_permits(), 0);
         drop(other);
         assert_eq!(places.available_permits(), 1);
