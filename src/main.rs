@@ -23,8 +23,8 @@ use tracing::info;
 
 use crate::baseline::Baseline;
 use crate::command_line::{Command, CommandLine, Config, Output};
+use crate::findings::Status;
 use crate::observation::Host;
-use crate::report::Verdict;
 use crate::server::Server;
 
 /// Wrong usage, a mistake in the baseline, or a check that could not tell.
@@ -72,10 +72,12 @@ fn check_host(line: &CommandLine, output: Output) -> anyhow::Result<ExitCode> {
     });
     runtime.shutdown_background();
 
-    let (text, verdict) = report::report(&Arc::new(observation), output);
+    let (text, status) = report::report(&observation, output);
     print(&text)?;
-    Ok(match verdict {
-        Verdict::Unknown => ExitCode::from(COULD_NOT_TELL),
+    Ok(match status {
+        Status::Holds => ExitCode::SUCCESS,
+        Status::Violated => ExitCode::from(1),
+        Status::Unknown => ExitCode::from(COULD_NOT_TELL),
     })
 }
 
