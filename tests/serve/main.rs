@@ -1,0 +1,10 @@
+//! The real binary from outside: its command line, its answers, its limits and its end.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests may panic as tests may; clippy spares only the test functions"
+)]
+
+mod answers;
+mod command_line;
+mod exporter;
+mod limits;
