@@ -1,0 +1,17 @@
+//! The tests that need a real systemd: each boots a machine of its own and drives it from outside.
+//!
+//! They need root, namespaces and a cgroup2 mount. Where these are missing the tests say so and
+//! pass, except under CI=true, where they fail.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper that cannot do its work has to fail its test"
+)]
+
+mod harness;
+mod machine;
+mod metrics;
+mod prometheus;
+mod server;
+mod wait;
+mod world;

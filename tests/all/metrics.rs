@@ -1,0 +1,113 @@
+//! A scrape in Prometheus's text format 0.0.4, taken apart for questions.
+
+use std::collections::BTreeMap;
+
+/// All samples of one scrape, in order.
+#[derive(Debug)]
+pub struct Metrics {
+    samples: Vec<Sample>,
+}
+
+#[derive(Debug)]
+struct Sample {
+    line: String,
+    name: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+impl Metrics {
+    /// Panics at the first line that is no sample, no comment and not empty.
+    #[track_caller]
+    pub fn parse(text: &str) -> Self {
+        let lines = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let samples =
+            lines.map(|line| sample(line).unwrap_or_else(|| panic!("not a sample: {line}")));
+        Self {
+            samples: samples.collect(),
+        }
+    }
+
+    /// The value of the one sample that carries these labels, perhaps among others.
+    #[track_caller]
+    pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let mut found = self.samples.iter().filter(|sample| {
+            sample.name == name
+                && labels
+                    .iter()
+                    .all(|(key, value)| sample.labels.get(*key).is_some_and(|v| v == value))
+        });
+        let first = found.next()?;
+        assert!(
+            found.next().is_none(),
+            "{name} {labels:?} is not one sample:\n{}",
+            self.lines(name)
+        );
+        Some(first.value)
+    }
+
+    /// As [`value`](Self::value), for a sample that has to be there.
+    #[track_caller]
+    pub fn at(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.value(name, labels)
+            .unwrap_or_else(|| panic!("no {name} {labels:?}; there is:\n{}", self.lines(name)))
+    }
+
+    /// The lines of one name as they came.
+    pub fn lines(&self, name: &str) -> String {
+        let lines = self.samples.iter().filter(|sample| sample.name == name);
+        lines.map(|sample| format!("{}\n", sample.line)).collect()
+    }
+}
+
+fn sample(line: &str) -> Option<Sample> {
+    let end = line.find(['{', ' '])?;
+    let (name, rest) = line.split_at(end);
+    let mut labels = BTreeMap::new();
+    let mut rest = rest.strip_prefix('{').unwrap_or(rest);
+    while let Some((label, after)) = rest.split_once("=\"") {
+        let mut value = String::new();
+        let mut chars = after.chars();
+        loop {
+            match chars.next()? {
+                '"' => break,
+                '\\' => value.push(match chars.next()? {
+                    'n' => '\n',
+                    other => other,
+                }),
+                other => value.push(other),
+            }
+        }
+        labels.insert(label.trim_start_matches(',').to_owned(), value);
+        rest = chars.as_str();
+    }
+    let value = rest
+        .trim_start_matches(['}', ','])
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()?;
+    Some(Sample {
+        line: line.to_owned(),
+        name: name.to_owned(),
+        labels,
+        value,
+    })
+}
+
+#[test]
+fn samples_are_found_by_name_and_labels() {
+    let metrics = Metrics::parse(
+        "# HELP a help\n# TYPE a gauge\na{x=\"one, \\\"two\\\"\",y=\"b\\\\c\"} 1\na{x=\"}\",} 2.5 1000\nb NaN\nc +Inf\n",
+    );
+    assert_eq!(
+        metrics.value("a", &[("x", "one, \"two\""), ("y", "b\\c")]),
+        Some(1.0)
+    );
+    assert_eq!(metrics.at("a", &[("x", "}")]), 2.5);
+    assert_eq!(metrics.value("a", &[("x", "three")]), None);
+    assert!(metrics.at("b", &[]).is_nan());
+    assert_eq!(metrics.at("c", &[]), f64::INFINITY);
+}

@@ -1,0 +1,202 @@
+//! A program that answers HTTP inside a machine: the exporter, above all.
+
+use std::fs;
+use std::io::{Read, Write};
+
+use rustix::process::Pid;
+
+use crate::machine::{Machine, Output};
+use crate::metrics::Metrics;
+use crate::wait::{PATIENCE, wait_for};
+
+const BINARY: &str = "/usr/local/bin/baseline-exporter";
+const EXPORTER_PORT: u16 = 9990;
+
+/// A service that listens on the machine's loopback.
+#[derive(Debug)]
+pub struct Server<'m> {
+    machine: &'m Machine,
+    service: String,
+    port: u16,
+}
+
+impl Machine {
+    /// The exporter, running as `baseline-exporter.service` under a user of its own.
+    #[expect(dead_code, reason = "the first test of a running exporter will use it")]
+    #[track_caller]
+    pub fn exporter(&self, args: &[&str]) -> Server<'_> {
+        self.exporter_as("exporter", args)
+            .unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The exporter, running under `user`. The error says why it does not listen, with its log.
+    pub fn exporter_as(&self, user: &str, args: &[&str]) -> Result<Server<'_>, String> {
+        self.install_exporter();
+        let listen = format!("--web.listen-address=127.0.0.1:{EXPORTER_PORT}");
+        let argv = [&[BINARY, &listen], args].concat();
+        Server::start(
+            self,
+            "baseline-exporter.service",
+            user,
+            EXPORTER_PORT,
+            &argv,
+        )
+    }
+
+    /// What `baseline-exporter check` says, run by root.
+    #[expect(dead_code, reason = "the first test of check will use it")]
+    pub fn check(&self, args: &[&str]) -> Output {
+        self.install_exporter();
+        self.try_run(&[&[BINARY, "check"], args].concat())
+    }
+
+    fn install_exporter(&self) {
+        self.write_program(
+            BINARY,
+            &fs::read(env!("CARGO_BIN_EXE_baseline-exporter")).unwrap(),
+        );
+    }
+}
+
+impl<'m> Server<'m> {
+    /// Runs `argv` as a service and waits until it listens on `port`.
+    pub fn start(
+        machine: &'m Machine,
+        service: &str,
+        user: &str,
+        port: u16,
+        argv: &[&str],
+    ) -> Result<Self, String> {
+        let server = Self {
+            machine,
+            service: service.to_owned(),
+            port,
+        };
+        let command: Vec<_> = argv.iter().map(|arg| quoted(arg)).collect();
+        let text = format!(
+            "[Service]\nType=exec\nUser={user}\nExecStart={}\nStandardOutput=append:{log}\nStandardError=append:{log}\n",
+            command.join(" "),
+            log = server.log_path(),
+        );
+        machine.write_file(&format!("/run/systemd/system/{service}"), &text);
+        machine.systemctl(&["daemon-reload"]);
+        machine.systemctl(&["start", service]);
+        wait_for(&format!("{service} to listen on {port}"), PATIENCE, || {
+            if machine.connect(port).is_ok() {
+                return Ok(Ok(()));
+            }
+            match machine.property(service, "ActiveState").as_str() {
+                state @ ("failed" | "inactive") => Ok(Err(format!(
+                    "{service} is {state} (exit status {}) and said:\n{}",
+                    machine.property(service, "ExecMainStatus"),
+                    server.log(),
+                ))),
+                state => Err(format!("{state}, its log: {}", server.log())),
+            }
+        })?;
+        Ok(server)
+    }
+
+    /// The answer to one GET request.
+    #[track_caller]
+    pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        let mut request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n", self.port);
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("Connection: close\r\n\r\n");
+
+        let mut stream = self.machine.connect(self.port).expect("the server listens");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("a whole answer");
+        Response::parse(&answer)
+    }
+
+    /// What /metrics says in Prometheus's text format.
+    #[track_caller]
+    pub fn scrape(&self) -> Metrics {
+        let response = self.get("/metrics", &[("Accept", "text/plain; version=0.0.4")]);
+        assert_eq!(response.status, 200, "{response:?}");
+        Metrics::parse(&response.text())
+    }
+
+    /// The server's process, by the host's number.
+    #[track_caller]
+    pub fn pid(&self) -> Pid {
+        self.machine.pid_of(&self.service)
+    }
+
+    /// All that it wrote to stdout and stderr since it was first started.
+    #[track_caller]
+    pub fn log(&self) -> String {
+        self.machine.read_file(&self.log_path())
+    }
+
+    fn log_path(&self) -> String {
+        format!("/run/{}.log", self.service)
+    }
+}
+
+/// One argument of ExecStart=, as systemd's own quoting wants it.
+fn quoted(arg: &str) -> String {
+    let escaped = arg
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('%', "%%")
+        .replace('$', "$$");
+    format!("\"{escaped}\"")
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    #[track_caller]
+    fn parse(answer: &[u8]) -> Self {
+        let end = answer
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .expect("an end of the headers");
+        let head = std::str::from_utf8(&answer[..end]).expect("headers are text");
+        let mut lines = head.split("\r\n");
+        let status = lines
+            .next()
+            .and_then(|line| line.split(' ').nth(1))
+            .expect("a status line");
+        let headers = lines
+            .map(|line| line.split_once(':').expect("a colon in each header"))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let body = answer[end + 4..].to_vec();
+        let response = Self {
+            status: status.parse().unwrap(),
+            headers,
+            body,
+        };
+        assert_eq!(
+            response.header("transfer-encoding"),
+            None,
+            "only whole bodies are understood here"
+        );
+        response
+    }
+
+    /// A header's value; `name` in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(header, _)| header == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The body, which has to be UTF-8.
+    #[track_caller]
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).expect("the body is text")
+    }
+}

@@ -1,0 +1,30 @@
+//! Waiting for a condition.
+
+use std::time::{Duration, Instant};
+
+/// Longer than anything on a machine should take, however busy its host.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Calls `look` until it gives a value. What it said instead the last time is part of the panic
+/// that ends the waiting after `limit`.
+#[track_caller]
+pub fn wait_for<T>(what: &str, limit: Duration, look: impl Fn() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    loop {
+        match look() {
+            Ok(value) => return value,
+            Err(status) if start.elapsed() > limit => {
+                panic!("waited {limit:?} for {what}; last seen: {status}")
+            }
+            Err(_) => pause(),
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one pause between two looks at a condition"
+)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
+}
