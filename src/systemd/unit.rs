@@ -310,6 +310,13 @@ impl Unit {
         if let Some(file_state) = &told.unit_file_state {
             self.file_state = (!file_state.is_empty()).then(|| file_state.clone());
         }
+        // An older message than the last one: the newer one has said it all.
+        let changed_at = told
+            .stamps
+            .map_or(0, |stamps| stamps.state_change.monotonic);
+        if changed_at != 0 && changed_at < self.stamps.state_change.monotonic {
+            return;
+        }
         if let Some(invocation) = told.invocation
             && invocation != self.invocation
         {
@@ -337,10 +344,6 @@ impl Unit {
     ) {
         let stamps = stamps.copied().unwrap_or(self.stamps);
         let changed_at = stamps.state_change.monotonic;
-        // An older message than the last one: the newer one has said it all.
-        if changed_at != 0 && changed_at < self.stamps.state_change.monotonic {
-            return;
-        }
         if first {
             self.active_state = active_state.clone();
             self.accounted = now;
@@ -355,7 +358,12 @@ impl Unit {
                 } else {
                     "inactive"
                 };
-            let ended = stamps.inactive_enter.monotonic > self.stamps.inactive_enter.monotonic;
+            let moved = stamps.inactive_enter.monotonic > self.stamps.inactive_enter.monotonic;
+            // An automatic restart passes through inactive on its way to the next run, and the
+            // ending before it was seen when the wait for it began.
+            let ended = moved
+                && (!self.sub_state.contains("auto-restart")
+                    || (is_failure(result) && active_state != "inactive"));
             for (at, state) in passed(&self.stamps, &stamps, active_state, down) {
                 self.account(at, Cow::Borrowed(state));
             }
@@ -386,6 +394,16 @@ impl Unit {
         self.stamps = stamps;
         if !self.is_down() {
             self.missing_requirement = None;
+        }
+    }
+
+    /// Leaves the time until `shown` to the current state: a counter that was shown with it must
+    /// not fall, though the state turns out to have ended a little earlier.
+    pub(super) fn keep(&mut self, shown: u64) {
+        if shown > self.accounted {
+            let spent = shown - self.accounted;
+            self.tally(&self.active_state.clone()).micros += spent;
+            self.accounted = shown;
         }
     }
 
