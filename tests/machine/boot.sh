@@ -15,10 +15,13 @@ cgroup=$(findmnt --noheadings --first-only --types cgroup2 --output TARGET)/$nam
 outside() {
   mkdir "$cgroup"
   trap 'find "$cgroup" -depth -type d -exec rmdir {} +' EXIT
+  # Debian 12's unshare complains about a signal mask whenever it ends: the stages inside use 3.
   # A kill of this watcher, too, takes the machine along: unshare dies of it, and PID 1 of that.
   setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child \
-    "$0" "$name" "$lower" "$cache" enter </dev/null &
+    "$0" "$name" "$lower" "$cache" enter </dev/null 3>&2 2>/dev/null &
   local unshare=$!
+  # Only the stages inside still write: a reader sees the end of it if they fail.
+  exec >/dev/null
   read -r -d '' _ || true
   # PID 1 first, and again should it only just be on its way: unshare then reaps it and ends.
   while kill -0 "$unshare" 2>/dev/null; do
@@ -29,6 +32,7 @@ outside() {
 
 # The second stage is the future PID 1. The old /proc still shows it under the host's number.
 enter() {
+  exec 2>&3 3>&-
   echo 0 >"$cgroup/cgroup.procs"
   local pid
   read -r pid _ </proc/self/stat
