@@ -666,7 +666,7 @@ const NONE: [(&str, &str); 0] = [];
 fn gauge(
     m: &mut MetricEncoder<'_>,
     labels: &impl EncodeLabelSet,
-    value: impl EncodeGaugeValue,
+    value: impl EncodeGaugeValue + Copy,
 ) -> fmt::Result {
     m.encode_family(labels)?.encode_gauge(&value)
 }
@@ -674,7 +674,7 @@ fn gauge(
 fn counter(
     m: &mut MetricEncoder<'_>,
     labels: &impl EncodeLabelSet,
-    value: impl EncodeCounterValue,
+    value: impl EncodeCounterValue + Copy,
 ) -> fmt::Result {
     m.encode_family(labels)?
         .encode_counter::<NoLabelSet, _, f64>(&value, None)

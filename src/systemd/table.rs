@@ -170,8 +170,8 @@ impl Table {
     }
 
     /// A job of this unit ended other than with `done`.
-    pub fn job_failed(&mut self, name: &str, result: Cow<'static, str>) {
-        self.each(name, |unit| unit.job_result = Some(result.clone()));
+    pub fn job_failed(&mut self, name: &str, result: &str) {
+        self.each(name, |unit| unit.job_result = Some(word(result)));
     }
 
     /// systemd dropped the unit from memory: nothing of it runs, and its counters start afresh

@@ -336,7 +336,7 @@ impl Unit {
     /// lost or one signal stands for several changes.
     fn enter(
         &mut self,
-        active_state: &Cow<'static, str>,
+        active_state: &str,
         sub_state: Cow<'static, str>,
         stamps: Option<&Stamps>,
         now: u64,
@@ -345,7 +345,7 @@ impl Unit {
         let stamps = stamps.copied().unwrap_or(self.stamps);
         let changed_at = stamps.state_change.monotonic;
         if first {
-            self.active_state = active_state.clone();
+            self.active_state = word(active_state);
             self.accounted = now;
         } else {
             let result = self
@@ -367,29 +367,16 @@ impl Unit {
             for (at, state) in passed(&self.stamps, &stamps, active_state, down) {
                 self.account(at, Cow::Borrowed(state));
             }
-            if self.active_state != *active_state {
-                let at = if changed_at > self.accounted {
-                    changed_at
-                } else {
-                    now
-                };
-                self.account(at, active_state.clone());
+            if self.active_state != active_state {
+                let at = if changed_at == 0 { now } else { changed_at };
+                self.account(at, word(active_state));
             }
             if let Some(service) = &mut self.service {
                 service.settle(ended);
             }
         }
-        if !self
-            .tallies
-            .iter()
-            .any(|tally| tally.state == *active_state)
-        {
-            self.tallies.push(Tally {
-                state: active_state.clone(),
-                micros: 0,
-                entries: 0,
-            });
-        }
+        // It has its series from now on, also if this is the first reading.
+        self.tally(active_state);
         self.sub_state = sub_state;
         self.stamps = stamps;
         if !self.is_down() {
@@ -430,14 +417,14 @@ impl Unit {
         }
     }
 
-    fn tally(&mut self, state: &Cow<'static, str>) -> &mut Tally {
+    fn tally(&mut self, state: &str) -> &mut Tally {
         let index = self
             .tallies
             .iter()
-            .position(|tally| tally.state == *state)
+            .position(|tally| tally.state == state)
             .unwrap_or_else(|| {
                 self.tallies.push(Tally {
-                    state: state.clone(),
+                    state: word(state),
                     micros: 0,
                     entries: 0,
                 });

@@ -13,7 +13,7 @@ use zbus::message::Type;
 use super::bus::{self, Bus, BusError};
 use super::sources::Sources;
 use super::table::Table;
-use super::unit::{Row, suffix, word};
+use super::unit::{Row, suffix};
 use super::{Phase, Shared, monotonic_micros, properties};
 
 /// How long one call may take; systemd answers in a millisecond, and in a second while it reloads
@@ -294,7 +294,7 @@ impl<'a> Session<'a> {
     async fn read_everything(&mut self) -> Result<(), BusError> {
         if self.bus.is_bus {
             let reply = self
-                .call("GetNameOwner", bus_call("GetNameOwner", &bus::SYSTEMD)?)
+                .call("GetNameOwner", bus_call("GetNameOwner", bus::SYSTEMD)?)
                 .await?;
             self.owner = Some(read("GetNameOwner", reply.body().deserialize::<String>())?);
         }
@@ -597,7 +597,7 @@ impl<'a> Session<'a> {
                 if let Ok((_, _, unit, result)) = body.deserialize::<Removed<'_>>()
                     && result != "done"
                 {
-                    self.table(|table, _| table.job_failed(unit, word(result)));
+                    self.table(|table, _| table.job_failed(unit, result));
                 }
             }
             "Reloading" => {
