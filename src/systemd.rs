@@ -6,7 +6,7 @@ pub mod exit;
 mod private_socket;
 mod properties;
 mod sources;
-mod table;
+pub mod table;
 pub mod unit;
 mod watch;
 
