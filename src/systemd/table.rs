@@ -132,6 +132,13 @@ impl Table {
         self.each(id, |unit| unit.detailed = false);
     }
 
+    /// Says that systemd read its unit files again: what was outdated is so no more.
+    pub fn forget_outdated(&mut self) {
+        for unit in self.units.iter_mut().filter(|unit| unit.need_daemon_reload) {
+            Arc::make_mut(unit).detailed = false;
+        }
+    }
+
     /// The units whose properties are not known, by systemd's own names: the loaded ones, and
     /// those with a unit file that were not asked about yet, which loads them for a moment.
     pub fn undetailed_ids(&self) -> Vec<Arc<str>> {
