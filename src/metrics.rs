@@ -300,7 +300,7 @@ fn encode_states(families: &mut Families<'_>, units: &Units) -> fmt::Result {
     )?;
     families.gauge(
         "systemd_unit_file_state",
-        "1: the current enablement; none without a unit file (D-Bus: ListUnitFilesByPatterns)",
+        "1: the current enablement; none without a unit file (read from disk, as systemctl list-unit-files does)",
         |m| {
             for unit in watched(units) {
                 if let Some(file_state) = &unit.file_state {
@@ -686,7 +686,7 @@ fn counter(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{HashMap, HashSet};
+    use std::collections::HashSet;
     use std::time::Duration;
 
     use super::*;
@@ -695,6 +695,7 @@ mod tests {
     use crate::systemd::cgroup::Usage;
     use crate::systemd::table::Table;
     use crate::systemd::unit::{Properties, Row, Stamp, Stamps};
+    use crate::systemd::unit_files::UnitFiles;
     use crate::systemd::{Link, Manager};
 
     const BASELINE: &str = "
@@ -742,14 +743,13 @@ systemd:
             ],
             began,
         );
-        let file = |name: &str, state: &str| (name.to_owned(), state.to_owned());
         table.files(
-            &HashMap::from([
-                file("runs.service", "enabled"),
-                file("loops.service", "enabled"),
-                file("nightly.timer", "enabled"),
-                file("calls.socket", "static"),
-                file("off.service", "disabled"),
+            &UnitFiles::of(&[
+                ("runs.service", "enabled"),
+                ("loops.service", "enabled"),
+                ("nightly.timer", "enabled"),
+                ("calls.socket", "static"),
+                ("off.service", "disabled"),
             ]),
             began,
         );

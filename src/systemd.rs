@@ -8,6 +8,7 @@ mod properties;
 mod sources;
 pub mod table;
 pub mod unit;
+pub mod unit_files;
 mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

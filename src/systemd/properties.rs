@@ -53,20 +53,39 @@ pub fn rows(message: &Message) -> Result<Vec<Row>, zbus::Error> {
         .collect())
 }
 
-/// Name and UnitFileState in a reply to ListUnitFilesByPatterns, which tells paths.
-pub fn files(message: &Message) -> Result<HashMap<String, String>, zbus::Error> {
-    let body = message.body();
-    let files: Vec<(&str, &str)> = body.deserialize()?;
-    Ok(files
-        .into_iter()
-        .map(|(path, state)| {
-            let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-            (name.to_owned(), state.to_owned())
-        })
-        .collect())
+/// What of the Unit interface is read one by one. All at once would have systemd look for each
+/// unit's enablement in every directory.
+pub const OF_UNIT: [&str; 19] = [
+    "ActiveState",
+    "SubState",
+    "StateChangeTimestamp",
+    "StateChangeTimestampMonotonic",
+    "InactiveExitTimestamp",
+    "InactiveExitTimestampMonotonic",
+    "ActiveEnterTimestamp",
+    "ActiveEnterTimestampMonotonic",
+    "ActiveExitTimestamp",
+    "ActiveExitTimestampMonotonic",
+    "InactiveEnterTimestamp",
+    "InactiveEnterTimestampMonotonic",
+    "InvocationID",
+    "FragmentPath",
+    "DropInPaths",
+    "NeedDaemonReload",
+    "Requires",
+    "Requisite",
+    "BindsTo",
+];
+
+/// The value in a reply to Get.
+pub fn value(reply: &Message) -> Result<Variant<'static>, zbus::Error> {
+    let body = reply.body();
+    let value: Variant<'_> = body.deserialize()?;
+    Ok(value.try_to_owned()?.into())
 }
 
-fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
+/// What these properties say.
+pub fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
     let micros = |key: &str| number(all.get(key));
     let stamps = micros("StateChangeTimestampMonotonic").map(|_| {
         let stamp = |realtime: &str, monotonic: &str| super::unit::Stamp {
@@ -93,7 +112,6 @@ fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
         load_state: text(all.get("LoadState")),
         active_state: text(all.get("ActiveState")),
         sub_state: text(all.get("SubState")),
-        unit_file_state: text(all.get("UnitFileState")),
         fragment_path: text(all.get("FragmentPath")).map(Cow::into_owned),
         drop_in_paths: strings(all.get("DropInPaths")),
         need_daemon_reload: match all.get("NeedDaemonReload") {

@@ -39,18 +39,30 @@ impl Sources {
         }
     }
 
+    /// The directories, the ones that win first.
+    pub fn directories(&self) -> &[String] {
+        &self.directories
+    }
+
     /// Looks at everything: a stat for each file, no file is read.
     pub fn look(&mut self, units: &[Arc<Unit>]) -> Changes {
         let mut changes = Changes::default();
-        let listing = fingerprint(self.directories.iter().map(String::as_str));
+        let below = self.directories_below();
+        let links = below
+            .iter()
+            .filter(|(name, _)| !name.ends_with(".d"))
+            .flat_map(|(_, paths)| paths)
+            .chain(&self.directories);
+        let mut links: Vec<&str> = links.map(String::as_str).collect();
+        links.sort_unstable();
+        let listing = fingerprint(links.into_iter());
         changes.directories = self.listing.is_some_and(|before| before != listing);
         self.listing = Some(listing);
-        let drop_ins = self.drop_in_directories();
         let mut stood = HashMap::with_capacity(units.len());
         for unit in units.iter().filter(|unit| unit.loaded) {
             let directories = drop_in_names(&unit.id)
                 .into_iter()
-                .flat_map(|name| drop_ins.get(&name).into_iter().flatten())
+                .flat_map(|name| below.get(&name).into_iter().flatten())
                 .map(String::as_str);
             let files = unit.drop_in_paths.iter().map(String::as_str);
             let now = fingerprint(
@@ -72,8 +84,9 @@ impl Sources {
         changes
     }
 
-    /// The directories for drop-ins that exist, by their name.
-    fn drop_in_directories(&self) -> HashMap<String, Vec<String>> {
+    /// The directories for drop-ins (`.d`) and for links (`.wants` and the like) that exist, by
+    /// their name.
+    fn directories_below(&self) -> HashMap<String, Vec<String>> {
         let mut found: HashMap<String, Vec<String>> = HashMap::new();
         for directory in &self.directories {
             // A directory of the search path need not exist.
@@ -82,7 +95,9 @@ impl Sources {
             };
             for entry in entries.flatten() {
                 if let Ok(name) = entry.file_name().into_string()
-                    && name.ends_with(".d")
+                    && [".d", ".wants", ".requires", ".upholds"]
+                        .iter()
+                        .any(|end| name.ends_with(end))
                 {
                     let path = format!("{directory}/{name}");
                     found.entry(name).or_default().push(path);

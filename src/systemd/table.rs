@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::unit::{Properties, Row, Unit, word};
+use super::unit_files::UnitFiles;
 
 /// The watched units, and how many others the host has.
 #[derive(Debug)]
@@ -158,15 +159,9 @@ impl Table {
         unloaded.map(|unit| unit.name.clone()).collect()
     }
 
-    /// Patterns for all watched names, named ones too, as systemd takes them.
-    pub fn file_patterns(&self) -> Vec<String> {
-        let patterns = self
-            .patterns
-            .iter()
-            .map(|pattern| pattern.as_str().to_owned());
-        let named = self.named.iter().map(ToString::to_string);
-        let templates = self.named.iter().filter_map(|name| template(name));
-        patterns.chain(named).chain(templates).collect()
+    /// The names and the patterns that are watched.
+    pub fn watched_names(&self) -> (HashSet<Arc<str>>, Vec<glob::Pattern>) {
+        (self.named.clone(), self.patterns.clone())
     }
 
     /// Says that the properties of every unit may have changed unseen.
@@ -278,28 +273,19 @@ impl Table {
         }
     }
 
-    /// Takes over the unit files that exist: name and UnitFileState. Watched names that match a
-    /// pattern only, are not in memory and have no file any more, are gone for good and dropped.
-    pub fn files(&mut self, files: &HashMap<String, String>, now: u64) {
+    /// Takes over the unit files that exist. Watched names that match a pattern only, are not in
+    /// memory and have no file any more, are gone for good and dropped.
+    pub fn files(&mut self, files: &UnitFiles, now: u64) {
         let known: HashSet<Arc<str>> = self.units.iter().map(|unit| unit.name.clone()).collect();
-        let mut new: Vec<&String> = files
-            .keys()
-            // A template is no unit, its instances are.
-            .filter(|name| !name.contains("@.") && self.watches(name))
-            .filter(|name| !known.contains(name.as_str()))
-            .collect();
-        new.sort_unstable();
-        for name in new {
-            self.add(name, now);
+        for name in files.names() {
+            if self.watches(name) && !known.contains(name) {
+                self.add(name, now);
+            }
         }
         for unit in &mut self.units {
-            let file_state = files.get(&*unit.name).map(|state| word(state)).or_else(|| {
-                // An instance lives from its template's file; its own enablement is a property.
-                let template = files.get(&template(&unit.name)?)?;
-                Some(unit.file_state.clone().unwrap_or_else(|| word(template)))
-            });
-            if unit.file_state != file_state {
-                Arc::make_mut(unit).file_state = file_state;
+            let file_state = files.state(&unit.name);
+            if unit.file_state.as_ref() != file_state {
+                Arc::make_mut(unit).file_state = file_state.cloned();
             }
         }
         let named = &self.named;
@@ -365,13 +351,6 @@ impl Table {
             change(Arc::make_mut(&mut self.units[*index]));
         }
     }
-}
-
-/// The template of an instance: `a@.service` of `a@b.service`.
-fn template(name: &str) -> Option<String> {
-    let (prefix, rest) = name.split_once('@')?;
-    let (_, suffix) = rest.rsplit_once('.')?;
-    Some(format!("{prefix}@.{suffix}"))
 }
 
 #[cfg(test)]
@@ -654,7 +633,7 @@ mod tests {
     fn an_absent_unit_stays_in_the_table_and_a_matching_one_goes_with_its_file() {
         let pattern = glob::Pattern::new("q-*.service").unwrap();
         let mut table = Table::new(["absent.service"].into_iter(), vec![pattern], 1);
-        let files = HashMap::from([("q-1.service".to_owned(), "enabled".to_owned())]);
+        let files = UnitFiles::of(&[("q-1.service", "enabled")]);
         table.files(&files, 2);
         table.settle();
         let names = |table: &Table| {
@@ -666,7 +645,7 @@ mod tests {
         };
         assert_eq!(names(&table), ["absent.service", "q-1.service"]);
         assert_eq!(table.units()[0].load_state, "not-found");
-        table.files(&HashMap::new(), 3);
+        table.files(&UnitFiles::default(), 3);
         assert_eq!(names(&table), ["absent.service"]);
         assert!(table.watches("q-2.service") && !table.watches("other.service"));
     }

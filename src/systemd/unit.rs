@@ -44,7 +44,6 @@ pub struct Properties {
     pub load_state: Option<Cow<'static, str>>,
     pub active_state: Option<Cow<'static, str>>,
     pub sub_state: Option<Cow<'static, str>>,
-    pub unit_file_state: Option<Cow<'static, str>>,
     pub fragment_path: Option<String>,
     pub drop_in_paths: Option<Vec<String>>,
     pub need_daemon_reload: Option<bool>,
@@ -305,10 +304,6 @@ impl Unit {
             && !group.is_empty()
         {
             self.control_group = group.as_str().into();
-        }
-        // systemd answers "" for a unit without a file.
-        if let Some(file_state) = &told.unit_file_state {
-            self.file_state = (!file_state.is_empty()).then(|| file_state.clone());
         }
         // An older message than the last one: the newer one has said it all.
         let changed_at = told

@@ -13,7 +13,8 @@ use zbus::message::Type;
 use super::bus::{self, Bus, BusError};
 use super::sources::Sources;
 use super::table::Table;
-use super::unit::{Properties, Row, suffix};
+use super::unit::{Row, suffix};
+use super::unit_files::UnitFiles;
 use super::{Phase, Shared, monotonic_micros, properties};
 
 /// How long one call may take; systemd answers in a millisecond, and in a second while it reloads
@@ -413,12 +414,22 @@ impl<'a> Session<'a> {
     /// Reads which unit files exist, and asks once about the watched units that systemd does not
     /// hold in memory.
     async fn read_files(&mut self) -> Result<(), BusError> {
-        let patterns = self.shared.table(|table, _| table.file_patterns());
-        let message =
-            bus::manager_call("ListUnitFilesByPatterns", &(Vec::<&str>::new(), patterns))?;
-        let reply = self.call("ListUnitFilesByPatterns", message).await?;
-        let files = read("ListUnitFilesByPatterns", properties::files(&reply))?;
-        self.table(|table, now| table.files(&files, now));
+        let (named, patterns) = self.shared.table(|table, _| table.watched_names());
+        let directories = self.sources.directories().to_vec();
+        let work = tokio::task::spawn_blocking(move || {
+            UnitFiles::read(&directories, |name| {
+                named.contains(name)
+                    || name.contains("@.")
+                    || patterns.iter().any(|pattern| pattern.matches(name))
+            })
+        });
+        match timeout(SOURCES_TIMEOUT, work).await {
+            Ok(Ok(Ok(files))) => self.table(|table, now| table.files(&files, now)),
+            Ok(Ok(Err(error))) => {
+                warn!(%error, "the unit files cannot be read, their changes go unnoticed");
+            }
+            _ => warn!("reading the unit files took too long, their changes go unnoticed"),
+        }
         let unloaded = self.shared.table(|table, _| table.unloaded_names());
         if unloaded.is_empty() {
             return Ok(());
@@ -446,32 +457,54 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         debug!(units = ids.len(), "reading properties");
-        let mut calls = Vec::with_capacity(ids.len() * 2);
-        let mut targets = Vec::with_capacity(ids.len() * 2);
+        self.told.clear();
+        let mut calls = Vec::new();
+        let mut targets = Vec::new();
         for id in &ids {
             let path = object_path(id);
-            let own = own_interface(id);
-            // The unit's own interface last: its stamps settle what the other one counted.
-            for interface in own.iter().map(String::as_str).chain([UNIT_INTERFACE]) {
+            // The unit's own interface first: the stamps settle what it counts.
+            if let Some(own) = own_interface(id) {
                 calls.push(bus::call(
                     bus::SYSTEMD,
                     &path,
                     bus::PROPERTIES,
                     "GetAll",
-                    &interface,
+                    &own,
                 )?);
-                targets.push((id, interface == UNIT_INTERFACE));
+                targets.push((id, None));
+            }
+            for name in properties::OF_UNIT {
+                let body = (UNIT_INTERFACE, name);
+                calls.push(bus::call(
+                    bus::SYSTEMD,
+                    &path,
+                    bus::PROPERTIES,
+                    "Get",
+                    &body,
+                )?);
+                targets.push((id, Some(name)));
             }
         }
-        self.calls("GetAll", calls, |session, index, reply| {
-            let (id, is_last) = targets[index];
-            let told = match reply {
-                Ok(reply) => read("GetAll", properties::of_reply(&reply))?,
-                // It is gone, which the next list tells, or has nothing more to say.
-                Err(BusError::Refused { .. }) => Properties::default(),
-                Err(error) => return Err(error),
+        let mut values = HashMap::new();
+        self.calls("Get", calls, |session, index, reply| {
+            let (id, name) = targets[index];
+            let Some(name) = name else {
+                let told = known(reply, properties::of_reply)?.unwrap_or_default();
+                session.table(|table, now| table.reply(id, &told, false, now));
+                return Ok(());
             };
-            session.table(|table, now| table.reply(id, &told, is_last, now));
+            if let Some(value) = known(reply, properties::value)? {
+                values.insert(name, value);
+            }
+            if Some(&name) == properties::OF_UNIT.last() {
+                let mut told = properties::read(&values);
+                values.clear();
+                // A signal that came in between told its state as a whole, and later.
+                if session.told.contains(&**id) {
+                    (told.active_state, told.stamps, told.invocation) = (None, None, None);
+                }
+                session.table(|table, now| table.reply(id, &told, true, now));
+            }
             Ok(())
         })
         .await
@@ -664,6 +697,18 @@ impl<'a> Session<'a> {
 }
 
 const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
+
+/// What a reply says; `None` if the unit is gone, which the next list tells, or has no such thing.
+fn known<T>(
+    reply: Result<Message, BusError>,
+    decode: impl FnOnce(&Message) -> Result<T, zbus::Error>,
+) -> Result<Option<T>, BusError> {
+    match reply {
+        Ok(reply) => read("Get", decode(&reply)).map(Some),
+        Err(BusError::Refused { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
 
 /// The interface with what only units of this type have, where the table wants any of it.
 fn own_interface(id: &str) -> Option<String> {
