@@ -205,7 +205,7 @@ pub struct Socket {
 }
 
 impl Unit {
-    pub(super) fn new(name: &str, now: u64) -> Self {
+    pub(crate) fn new(name: &str, now: u64) -> Self {
         let suffix = suffix(name);
         Self {
             name: name.into(),
@@ -306,9 +306,14 @@ impl Unit {
         {
             self.control_group = group.as_str().into();
         }
-        // systemd answers "" for a unit without a file.
-        if let Some(file_state) = &told.unit_file_state {
-            self.file_state = (!file_state.is_empty()).then(|| file_state.clone());
+        // Only of an instance: the others have a file of their own, and systemd may remember one
+        // that is gone.
+        if let Some(file_state) = &told.unit_file_state
+            && !file_state.is_empty()
+            && self.name.contains('@')
+            && self.file_state.is_some()
+        {
+            self.file_state = Some(file_state.clone());
         }
         if let Some(invocation) = told.invocation
             && invocation != self.invocation
