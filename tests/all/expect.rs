@@ -1,5 +1,7 @@
 //! What a test expects an exporter to show, now or soon.
 
+use serde_json::Value;
+
 use crate::machine::{Machine, Output};
 use crate::metrics::Metrics;
 use crate::server::Server;
@@ -32,6 +34,19 @@ impl Machine {
                 Err(check.to_string())
             }
         });
+    }
+
+    /// What `check`, for programs, has seen of failed units.
+    #[track_caller]
+    pub fn check_failed_units(&self) -> String {
+        let file = format!("--config.file={BASELINE}");
+        let check = self.check(&[&file, "--output=json"]);
+        let report: Value = serde_json::from_str(&check.stdout).expect("a JSON report");
+        let mut checks = report["checks"].as_array().unwrap().iter();
+        let failed_units = checks
+            .find(|check| check["name"] == "failed_units")
+            .unwrap();
+        failed_units["seen"].as_str().unwrap().to_owned()
     }
 }
 

@@ -107,7 +107,8 @@ impl<'m> Server<'m> {
         }
         request.push_str("Connection: close\r\n\r\n");
 
-        let mut stream = self.machine.connect(self.port).expect("the server listens");
+        let stream = self.machine.connect(self.port);
+        let mut stream = stream.unwrap_or_else(|error| panic!("{error}, its log: {}", self.log()));
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = Vec::new();

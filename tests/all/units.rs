@@ -232,7 +232,7 @@ fn files(systemd: Systemd) {
         metrics.ones("systemd_failed_unit", &[], "name"),
         ["real.service"]
     );
-    machine.check_says("failed_units: 1: real.service (");
+    assert_eq!(machine.check_failed_units(), "1: real.service");
 }
 
 #[test]
