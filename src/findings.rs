@@ -1,6 +1,6 @@
 //! How the host stands against its baseline: a pure function of baseline and observation.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -453,13 +453,15 @@ impl Documented {
     }
 }
 
-/// The names of all failed units of the host, watched or not.
+/// The names of all failed units of the host, watched or not; each once, whatever its aliases.
 pub fn failed_units(units: &Units) -> impl Iterator<Item = &str> {
     let watched = units.watched.iter().map(|observed| &observed.unit);
     watched
         .filter(|unit| unit.active_state == "failed")
         .map(|unit| &*unit.id)
         .chain(units.others.failed.iter().map(String::as_str))
+        .collect::<BTreeSet<_>>()
+        .into_iter()
 }
 
 fn judge_unit(observed: &Observed, named: Option<&baseline::Unit>, now: u64) -> Judged {
@@ -594,4 +596,59 @@ fn causes(unit: &Unit) -> Vec<(&'static str, String)> {
     };
     causes.extend(by_status.or(by_result).map(|cause| (cause, String::new())));
     causes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+
+    const MINUTE: u64 = 60_000_000;
+
+    /// A service that runs, with its last automatic restarts at these minutes, newest first.
+    fn restarted_at(minutes: [u64; 2]) -> Unit {
+        let mut unit = Unit::new("a.service", 0);
+        unit.active_state = Cow::Borrowed("active");
+        unit.sub_state = Cow::Borrowed("running");
+        if let Some(service) = &mut unit.service {
+            service.recent_restarts = minutes.map(|minute| minute * MINUTE);
+        }
+        unit
+    }
+
+    #[test]
+    fn one_restart_every_five_minutes_is_a_loop_at_any_moment() {
+        let unit = restarted_at([105, 100]);
+        assert!(is_looping(&unit, 105 * MINUTE));
+        assert!(is_looping(&unit, 110 * MINUTE - 1), "just before the next");
+        assert!(is_looping(&unit, 114 * MINUTE), "though it misses a beat");
+    }
+
+    #[test]
+    fn restarts_further_apart_than_the_window_are_no_loop() {
+        assert!(!is_looping(&restarted_at([116, 100]), 116 * MINUTE));
+        assert!(
+            !is_looping(&restarted_at([100, 0]), 101 * MINUTE),
+            "one restart"
+        );
+        assert!(
+            !is_looping(&restarted_at([105, 100]), 115 * MINUTE),
+            "it has held since"
+        );
+    }
+
+    #[test]
+    fn a_loop_ends_when_the_service_is_down() {
+        let mut unit = restarted_at([105, 100]);
+        unit.active_state = Cow::Borrowed("inactive");
+        unit.sub_state = Cow::Borrowed("dead");
+        assert!(!is_looping(&unit, 106 * MINUTE));
+        unit.active_state = Cow::Borrowed("activating");
+        unit.sub_state = Cow::Borrowed("auto-restart");
+        assert!(
+            is_looping(&unit, 200 * MINUTE),
+            "that is a restart by itself"
+        );
+    }
 }

@@ -2,6 +2,7 @@
 
 mod classic;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -586,7 +587,9 @@ fn encode_timers_and_sockets(families: &mut Families<'_>, units: &Units) -> fmt:
 fn encode_host(families: &mut Families<'_>, units: &Units) -> fmt::Result {
     families.gauge("systemd_units", "Units of the host that systemd holds in memory, watched or not, by ActiveState (D-Bus: ListUnits)", |m| {
         let mut counts = units.others.counts.clone();
-        for unit in watched(units).filter(|unit| unit.loaded) {
+        // An alias is watched beside its unit, and is no unit of its own.
+        let mut counted = HashSet::new();
+        for unit in watched(units).filter(|unit| unit.loaded && counted.insert(&unit.id)) {
             *counts.entry(unit.active_state.clone()).or_default() += 1;
         }
         for state in ACTIVE_STATES {

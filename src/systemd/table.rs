@@ -111,6 +111,8 @@ impl Table {
             unit.loaded = true;
             unit.keep(self.shown);
             unit.apply(told, now, !self.settled && !unit.detailed);
+            // A signal of a socket says that its counters moved, but not where to.
+            unit.detailed &= unit.socket.is_none();
             applied.detailed &= unit.detailed;
             applied.stands_otherwise |= before != (unit.is_down(), unit.active_state == "failed");
         }
@@ -118,14 +120,20 @@ impl Table {
     }
 
     /// Takes over a reply about the unit that systemd calls `id`. `is_whole` says that its
-    /// properties are known with this one.
-    pub fn reply(&mut self, id: &str, told: &Properties, is_whole: bool, now: u64) {
+    /// properties are known with this one. Gives
+    /// true if a file came up that the unit did not have before, so the files have to be read.
+    pub fn reply(&mut self, id: &str, told: &Properties, is_whole: bool, now: u64) -> bool {
         let (settled, shown) = (self.settled, self.shown);
+        let mut has_new_file = false;
         self.each(id, |unit| {
             unit.keep(shown);
+            let before = unit.fragment_path.clone();
             unit.apply(told, now, !settled && !unit.detailed);
             unit.detailed |= is_whole;
+            has_new_file |=
+                settled && !unit.fragment_path.is_empty() && unit.fragment_path != before;
         });
+        has_new_file
     }
 
     /// Says that the properties of `id` may have changed unseen.
@@ -169,6 +177,24 @@ impl Table {
         for unit in &mut self.units {
             Arc::make_mut(unit).detailed = false;
         }
+    }
+
+    /// Says that the counters of sockets may have moved: no signal tells when a connection ends.
+    pub fn forget_sockets(&mut self) {
+        for unit in self
+            .units
+            .iter_mut()
+            .filter(|unit| unit.loaded && unit.socket.is_some())
+        {
+            Arc::make_mut(unit).detailed = false;
+        }
+    }
+
+    /// What the units that are down require, each name once.
+    pub fn requirements(&self) -> Vec<String> {
+        let down = self.units.iter().filter(|unit| unit.is_down());
+        let names: BTreeSet<&String> = down.flat_map(|unit| unit.requires.iter()).collect();
+        names.into_iter().cloned().collect()
     }
 
     /// A job of this unit ended other than with `done`.
@@ -236,29 +262,18 @@ impl Table {
             }
         }
         self.others = others;
-        self.find_missing_requirements(rows);
+        self.find_missing_requirements(&rows.iter().map(|row| (row.name.as_str(), row)).collect());
         differing
     }
 
-    /// Finds out for each unit that is down which of the units it requires is down too. systemd
-    /// holds in memory what a loaded unit refers to, so these are in the list as long as it is.
-    fn find_missing_requirements(&mut self, rows: &[Row]) {
-        if self
-            .units
-            .iter()
-            .all(|unit| !unit.is_down() || unit.requires.is_empty())
-        {
-            return;
-        }
-        let rows: HashMap<&str, &Row> = rows.iter().map(|row| (row.name.as_str(), row)).collect();
-        for unit in self
-            .units
-            .iter_mut()
-            .filter(|unit| unit.is_down() && unit.loaded)
-        {
+    /// Finds out for each unit that is down which of the units it requires is down too. A required
+    /// unit that has no row stands as it did when it last had one.
+    pub fn find_missing_requirements(&mut self, rows: &HashMap<&str, &Row>) {
+        for unit in self.units.iter_mut().filter(|unit| unit.is_down()) {
+            let before = unit.missing_requirement.as_ref();
             let missing = unit.requires.iter().find_map(|name| {
                 let Some(row) = rows.get(name.as_str()) else {
-                    return (!unit.loaded).then(|| (name.clone(), "not loaded".to_owned()));
+                    return before.filter(|(before, _)| before == name).cloned();
                 };
                 let state = if row.load_state == "loaded" {
                     &row.active_state

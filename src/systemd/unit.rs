@@ -204,7 +204,7 @@ pub struct Socket {
 }
 
 impl Unit {
-    pub(super) fn new(name: &str, now: u64) -> Self {
+    pub(crate) fn new(name: &str, now: u64) -> Self {
         let suffix = suffix(name);
         Self {
             name: name.into(),

@@ -369,6 +369,7 @@ impl<'a> Session<'a> {
         let missed = u64::try_from(suspects.len()).unwrap_or(u64::MAX);
         self.shared.corrections.fetch_add(missed, Ordering::Relaxed);
         self.shared.resyncs.fetch_add(1, Ordering::Relaxed);
+        self.table(|table, _| table.forget_sockets());
         self.read_details().await
     }
 
@@ -503,11 +504,31 @@ impl<'a> Session<'a> {
                 if session.told.contains(&**id) {
                     (told.active_state, told.stamps, told.invocation) = (None, None, None);
                 }
-                session.table(|table, now| table.reply(id, &told, true, now));
+                session.wants.files |=
+                    session.table(|table, now| table.reply(id, &told, true, now));
             }
             Ok(())
         })
-        .await
+        .await?;
+        self.read_requirements().await
+    }
+
+    /// Reads how the units stand that those which are down require: where neither is in memory, no
+    /// list tells.
+    async fn read_requirements(&mut self) -> Result<(), BusError> {
+        let names = self.shared.table(|table, _| table.requirements());
+        if names.is_empty() {
+            return Ok(());
+        }
+        let message = bus::manager_call("ListUnitsByNames", &names)?;
+        let reply = self.call("ListUnitsByNames", message).await?;
+        let rows = read("ListUnitsByNames", properties::rows(&reply))?;
+        if rows.len() == names.len() {
+            // An alias is answered with the unit's own name.
+            let rows = names.iter().map(String::as_str).zip(&rows).collect();
+            self.table(|table, _| table.find_missing_requirements(&rows));
+        }
+        Ok(())
     }
 
     async fn manager_property(&mut self, name: &'static str) -> Result<String, BusError> {

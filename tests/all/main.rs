@@ -8,10 +8,15 @@
     reason = "a helper that cannot do its work has to fail its test"
 )]
 
+mod expect;
 mod harness;
+mod healthy;
+mod host;
+mod loops;
 mod machine;
 mod metrics;
 mod prometheus;
 mod server;
+mod units;
 mod wait;
 mod world;

@@ -55,6 +55,37 @@ impl Metrics {
             .unwrap_or_else(|| panic!("no {name} {labels:?}; there is:\n{}", self.lines(name)))
     }
 
+    /// What one label says in those samples of value 1 that carry these labels, sorted.
+    pub fn ones(&self, name: &str, labels: &[(&str, &str)], label: &str) -> Vec<String> {
+        let carries = |sample: &&Sample| {
+            sample.name == name
+                && sample.value == 1.0
+                && labels
+                    .iter()
+                    .all(|(key, value)| sample.labels.get(*key).is_some_and(|v| v == value))
+        };
+        let found = self.samples.iter().filter(carries);
+        let mut said: Vec<_> = found
+            .filter_map(|sample| sample.labels.get(label).cloned())
+            .collect();
+        said.sort_unstable();
+        said
+    }
+
+    /// Every series, name and labels as they came, sorted.
+    pub fn series(&self) -> Vec<String> {
+        let mut series: Vec<_> = self
+            .samples
+            .iter()
+            .map(|sample| {
+                let end = sample.line.rfind(' ').unwrap();
+                sample.line.split_at(end).0.to_owned()
+            })
+            .collect();
+        series.sort_unstable();
+        series
+    }
+
     /// The lines of one name as they came.
     pub fn lines(&self, name: &str) -> String {
         let lines = self.samples.iter().filter(|sample| sample.name == name);

@@ -1,0 +1,291 @@
+//! How single units stand against what the baseline expects of them.
+
+use std::time::Duration;
+
+use crate::machine::{Machine, Systemd};
+use crate::world::Behaviour;
+
+const RUNS: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
+
+#[test]
+fn units_that_stopped_are_told_with_their_cause_on_252() {
+    stopped(Systemd::V252);
+}
+
+#[test]
+fn units_that_stopped_are_told_with_their_cause_on_257() {
+    stopped(Systemd::V257);
+}
+
+fn stopped(systemd: Systemd) {
+    let Some(machine) = Machine::boot(systemd) else {
+        return;
+    };
+    let requires = |name: &str| format!("[Unit]\nRequires={name}\nAfter={name}\n{RUNS}");
+    for name in ["by-hand.service", "needed.service", "idle.service"] {
+        machine.unit(name, RUNS);
+    }
+    machine.unit("needs.service", &requires("needed.service"));
+    machine.unit("needs-absent.service", &requires("nowhere.service"));
+    machine.unit("needs-masked.service", &requires("hidden.service"));
+    machine.sh("ln -s /dev/null /etc/systemd/system/hidden.service");
+    machine.unit(
+        "worked.service",
+        "[Service]\nType=oneshot\nExecStart=/bin/true\n",
+    );
+    machine.unit(
+        "broke.service",
+        "[Service]\nType=oneshot\nExecStart=/bin/false\n",
+    );
+    // What a timer or a target refers to stays in memory after its work.
+    machine.unit(
+        "all.target",
+        "[Unit]\nWants=worked.service broke.service needs.service by-hand.service\n",
+    );
+    let wanted = "[Unit]\nDescription=Enabled\n[Install]\nWantedBy=all.target\n";
+    for name in ["pattern.target", "listed.target"] {
+        machine.unit(name, wanted);
+    }
+    for name in ["pattern.timer", "listed.timer"] {
+        let elapses = "[Timer]\nOnCalendar=yearly\nUnit=idle.service\n";
+        machine.unit(name, &format!("{wanted}{elapses}"));
+    }
+    machine.systemctl(&["daemon-reload"]);
+    machine.systemctl(&["start", "all.target"]);
+    for unit in ["target", "timer"] {
+        machine.systemctl(&[
+            "enable",
+            &format!("pattern.{unit}"),
+            &format!("listed.{unit}"),
+        ]);
+    }
+    let exporter = machine.exporter_with(
+        "  watch: ['pattern.*']
+  running: [by-hand.service, needs.service, needs-absent.service, needs-masked.service,
+    idle.service, worked.service, broke.service]
+  active: [listed.target, listed.timer, all.target]
+",
+    );
+
+    exporter.stands("worked.service", &[]);
+    exporter.stands("broke.service", &["failed"]);
+    exporter.stands("all.target", &[]);
+    machine.check_says("broke.service failed (result exit-code, main process exited 1)");
+    assert!(!machine.check_same().stdout.contains("worked.service is"));
+
+    exporter.stands("by-hand.service", &[]);
+    machine.systemctl(&["stop", "by-hand.service"]);
+    exporter.stands("by-hand.service", &["stopped"]);
+    machine.check_says("by-hand.service is inactive (");
+
+    exporter.stands("needs.service", &[]);
+    machine.systemctl(&["stop", "needed.service"]);
+    for name in ["needs-absent.service", "needs-masked.service"] {
+        assert!(
+            !machine
+                .try_run(&["systemctl", "start", name])
+                .status
+                .success()
+        );
+    }
+    for (name, required, state) in [
+        ("needs.service", "needed.service", "inactive"),
+        ("needs-absent.service", "nowhere.service", "not-found"),
+        ("needs-masked.service", "hidden.service", "masked"),
+    ] {
+        exporter.stands(name, &["stopped"]);
+        let cause = [
+            ("name", name),
+            ("cause", "dependency"),
+            ("detail", required),
+        ];
+        exporter.shows("baseline_unit_cause", &cause, 1.0);
+        machine.check_says(&format!(
+            "{name} is inactive ({required}, which it requires, is {state})"
+        ));
+    }
+
+    // Never loaded, for nothing refers to it.
+    exporter.stands("idle.service", &["stopped"]);
+    let listed = machine.systemctl(&["list-units", "--all", "--plain", "--no-legend"]);
+    assert!(!listed.contains("needs-absent.service"), "{listed}");
+    for name in [
+        "pattern.target",
+        "pattern.timer",
+        "listed.target",
+        "listed.timer",
+    ] {
+        exporter.stands(name, &["stopped"]);
+        machine.check_says(&format!("{name} is inactive (dead)"));
+        machine.systemctl(&["start", name]);
+        exporter.stands(name, &[]);
+    }
+}
+
+#[test]
+fn unit_files_that_come_and_go_are_noticed_on_252() {
+    files(Systemd::V252);
+}
+
+#[test]
+fn unit_files_that_come_and_go_are_noticed_on_257() {
+    files(Systemd::V257);
+}
+
+fn files(systemd: Systemd) {
+    let Some(machine) = Machine::boot(systemd) else {
+        return;
+    };
+    let installed = format!("{RUNS}[Install]\nWantedBy=machine.target\n");
+    let running = [
+        "deleted.service",
+        "edited.service",
+        "real.service",
+        "a@1.service",
+    ];
+    for name in [
+        "deleted", "edited", "real", "a@", "runs", "enabled", "linked", "emptied",
+    ] {
+        machine.unit(&format!("{name}.service"), &installed);
+    }
+    machine.unit("real.service", &format!("{installed}Alias=aka.service\n"));
+    machine.systemctl(&["daemon-reload"]);
+    machine.systemctl(&["enable", "real.service"]);
+    machine.systemctl(&[&["start"], &running[..]].concat());
+    let exporter = machine.exporter_with(
+        "  watch: [real.service]
+  running: [deleted.service, edited.service, aka.service, a@1.service, linked.service,
+    emptied.service]
+  disabled: [runs.service, enabled.service]
+  absent: [loaded.service, unnoticed.service]
+",
+    );
+
+    for name in [
+        "a@1.service",
+        "aka.service",
+        "runs.service",
+        "loaded.service",
+    ] {
+        exporter.stands(name, &[]);
+    }
+    machine.systemctl(&["start", "runs.service"]);
+    exporter.stands("runs.service", &["running"]);
+    machine.check_says("runs.service is active though it should not run");
+    machine.systemctl(&["enable", "enabled.service"]);
+    exporter.stands("enabled.service", &["enabled"]);
+    machine.check_says("enabled.service is enabled though it should not start at boot");
+
+    machine.unit("loaded.service", &installed);
+    machine.systemctl(&["daemon-reload"]);
+    exporter.stands("loaded.service", &["present"]);
+    machine.unit("unnoticed.service", &installed);
+    exporter.stands("unnoticed.service", &["present"]);
+    machine.check_says("unnoticed.service exists (disabled) though it should be absent");
+
+    exporter.stands("deleted.service", &[]);
+    machine.sh("rm /etc/systemd/system/deleted.service");
+    exporter.stands("deleted.service", &["missing"]);
+    machine.systemctl(&["daemon-reload"]);
+    exporter.shows(
+        "systemd_unit_load_state",
+        &[("name", "deleted.service"), ("load_state", "not-found")],
+        1.0,
+    );
+    exporter.stands("deleted.service", &["missing"]);
+    machine.check_says("deleted.service runs, but its unit file is gone");
+    machine.systemctl(&["stop", "deleted.service"]);
+    exporter.stands("deleted.service", &["missing"]);
+    machine.check_says("deleted.service has no unit file");
+
+    exporter.stands("linked.service", &["stopped"]);
+    machine.sh("ln -sf /dev/null /etc/systemd/system/linked.service; : >/etc/systemd/system/emptied.service");
+    for name in ["linked.service", "emptied.service"] {
+        exporter.stands(name, &["masked"]);
+    }
+    machine.systemctl(&["daemon-reload"]);
+    for name in ["linked.service", "emptied.service"] {
+        exporter.stands(name, &["masked"]);
+        let masked = [("name", name), ("load_state", "masked")];
+        exporter.shows("systemd_unit_load_state", &masked, 1.0);
+        machine.check_says(&format!("{name} is masked"));
+    }
+
+    let edited = [("name", "edited.service")];
+    exporter.shows("systemd_unit_need_daemon_reload", &edited, 0.0);
+    machine.unit("edited.service", &format!("{installed}# edited\n"));
+    exporter.shows("systemd_unit_need_daemon_reload", &edited, 1.0);
+    machine.systemctl(&["daemon-reload"]);
+    exporter.shows("systemd_unit_need_daemon_reload", &edited, 0.0);
+
+    machine.systemctl(&["kill", "--signal=KILL", "real.service"]);
+    exporter.stands("aka.service", &["failed"]);
+    exporter.stands("real.service", &["failed"]);
+    let killed = [
+        ("name", "aka.service"),
+        ("code", "killed"),
+        ("status", "SIGKILL"),
+    ];
+    exporter.shows("systemd_service_last_exit", &killed, 1.0);
+    let metrics = exporter.scrape();
+    assert_eq!(
+        metrics.ones("systemd_failed_unit", &[], "name"),
+        ["real.service"]
+    );
+    assert_eq!(machine.check_failed_units(), "1: real.service");
+}
+
+#[test]
+fn starts_that_go_wrong_are_told_apart_on_252() {
+    starts(Systemd::V252);
+}
+
+#[test]
+fn starts_that_go_wrong_are_told_apart_on_257() {
+    starts(Systemd::V257);
+}
+
+fn starts(systemd: Systemd) {
+    let Some(machine) = Machine::boot(systemd) else {
+        return;
+    };
+    machine.stand_in("hangs.service", "Type=notify\n");
+    machine.behave("hangs.service", Behaviour::Hang);
+    machine.unit("no-program.service", "[Service]\nExecStart=/nonexistent\n");
+    machine.stand_in("crashes.service", "");
+    let after = Duration::ZERO;
+    let signal = "SEGV";
+    machine.behave("crashes.service", Behaviour::Crash { signal, after });
+    machine.systemctl(&["daemon-reload"]);
+    let exporter = machine.exporter_with(
+        "  running:
+    - {name: hangs.service, start_within: 1s}
+    - no-program.service
+    - crashes.service
+",
+    );
+    for name in ["hangs.service", "no-program.service", "crashes.service"] {
+        machine.systemctl(&["start", "--no-block", name]);
+    }
+
+    exporter.stands("hangs.service", &["activating_too_long"]);
+    machine.check_says("hangs.service is stuck in its start (start)");
+    machine.behave("hangs.service", Behaviour::Run);
+    exporter.stands("hangs.service", &[]);
+
+    for (name, code, status) in [
+        ("no-program.service", "exited", "203/EXEC"),
+        ("crashes.service", "killed", "SIGSEGV"),
+    ] {
+        exporter.stands(name, &["failed"]);
+        let labels = [("name", name), ("code", code), ("status", status)];
+        exporter.shows("systemd_service_last_exit", &labels, 1.0);
+        machine.check_says(&format!("main process {code} {status}"));
+    }
+    let cause = [
+        ("name", "no-program.service"),
+        ("cause", "missing_executable"),
+    ];
+    exporter.shows("baseline_unit_cause", &cause, 1.0);
+    machine.check_says("cause: the program of ExecStart= cannot be run (203/EXEC)");
+}
