@@ -488,7 +488,8 @@ fn judge_unit(observed: &Observed, named: Option<&baseline::Unit>, now: u64) -> 
             is_stuck(unit, start_within, now),
         ),
     ];
-    let stopped = unit.active_state == "inactive" && !ended_well(unit);
+    // Whatever is neither up, nor on its way up, nor told of as failed: deactivating, too.
+    let stopped = !is_running(unit) && !failed && unit.active_state != "activating";
     let deviations: Vec<(Deviation, bool)> = match expected {
         Some(Expected::Running | Expected::Active) => troubles
             .into_iter()
@@ -546,10 +547,11 @@ fn is_running(unit: &Unit) -> bool {
 fn ended_well(unit: &Unit) -> bool {
     unit.kind == "oneshot"
         && unit.active_state == "inactive"
-        && unit
-            .service
-            .as_ref()
-            .is_some_and(|service| service.last_exit.is_some() && !is_failure(&service.result))
+        && unit.service.as_ref().is_some_and(|service| {
+            service.last_exit.is_some()
+                && !service.remain_after_exit
+                && !is_failure(&service.result)
+        })
 }
 
 fn is_looping(unit: &Unit, now: u64) -> bool {
@@ -562,14 +564,16 @@ fn is_looping(unit: &Unit, now: u64) -> bool {
             })
 }
 
-/// A oneshot is activating for as long as it works, so it is never stuck by that.
+/// A oneshot is activating for as long as it works, so it is never stuck by that. The time counts
+/// from its latest step, for a wait for a restart is part of activating, too.
 fn is_stuck(unit: &Unit, start_within: Duration, now: u64) -> bool {
     let limit = u64::try_from(start_within.as_micros()).unwrap_or(u64::MAX);
+    let since = unit.stamps.state_change.monotonic;
     unit.active_state == "activating"
         && unit.kind != "oneshot"
         && !unit.sub_state.contains("auto-restart")
-        && unit.stamps.inactive_exit.monotonic != 0
-        && now.saturating_sub(unit.stamps.inactive_exit.monotonic) > limit
+        && since != 0
+        && now.saturating_sub(since) > limit
 }
 
 /// What systemd itself tells of the cause.

@@ -121,7 +121,7 @@ impl Collector for Exposition {
         )?;
         families.counter(
             "baseline_exporter_bus_messages",
-            "D-Bus messages; a scrape causes none",
+            "D-Bus messages; no scrape adds to them, a ping every two seconds at most does while anybody scrapes",
             |m| {
                 counter(m, &[("direction", "sent")], link.sent)?;
                 counter(m, &[("direction", "received")], link.received)

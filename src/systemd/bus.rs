@@ -55,6 +55,23 @@ pub enum BusError {
     },
 }
 
+impl BusError {
+    /// A refusal that says that nobody was there to answer.
+    pub fn is_of_nobody(&self) -> bool {
+        let Self::Refused { name, .. } = self else {
+            return false;
+        };
+        [
+            "NoReply",
+            "ServiceUnknown",
+            "NameHasNoOwner",
+            "Disconnected",
+        ]
+        .iter()
+        .any(|end| name.ends_with(end))
+    }
+}
+
 /// Messages so far, over all connections.
 #[derive(Debug, Default)]
 pub struct Traffic {

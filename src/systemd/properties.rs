@@ -114,10 +114,8 @@ pub fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
         sub_state: text(all.get("SubState")),
         fragment_path: text(all.get("FragmentPath")).map(Cow::into_owned),
         drop_in_paths: strings(all.get("DropInPaths")),
-        need_daemon_reload: match all.get("NeedDaemonReload") {
-            Some(Variant::Bool(needed)) => Some(*needed),
-            _ => None,
-        },
+        need_daemon_reload: flag(all.get("NeedDaemonReload")),
+        remain_after_exit: flag(all.get("RemainAfterExit")),
         stamps,
         invocation: bytes(all.get("InvocationID")),
         requires,
@@ -141,6 +139,13 @@ pub fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
 fn text(value: Option<&Variant<'_>>) -> Option<Cow<'static, str>> {
     match value {
         Some(Variant::Str(text)) => Some(word(text.as_str())),
+        _ => None,
+    }
+}
+
+fn flag(value: Option<&Variant<'_>>) -> Option<bool> {
+    match value {
+        Some(Variant::Bool(flag)) => Some(*flag),
         _ => None,
     }
 }

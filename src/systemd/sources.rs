@@ -39,11 +39,6 @@ impl Sources {
         }
     }
 
-    /// The directories, the ones that win first.
-    pub fn directories(&self) -> &[String] {
-        &self.directories
-    }
-
     /// Looks at everything: a stat for each file, no file is read.
     pub fn look(&mut self, units: &[Arc<Unit>]) -> Changes {
         let mut changes = Changes::default();
@@ -52,7 +47,9 @@ impl Sources {
             .iter()
             .filter(|(name, _)| !name.ends_with(".d"))
             .flat_map(|(_, paths)| paths)
-            .chain(&self.directories);
+            .chain(&self.directories)
+            // Every session that begins changes it, and systemd tells of what is made there.
+            .filter(|path| !path.ends_with("/transient"));
         let mut links: Vec<&str> = links.map(String::as_str).collect();
         links.sort_unstable();
         let listing = fingerprint(links.into_iter());

@@ -113,6 +113,14 @@ impl Table {
             unit.apply(told, now, !self.settled && !unit.detailed);
             // A signal of a socket says that its counters moved, but not where to.
             unit.detailed &= unit.socket.is_none();
+            // The cgroup is made with the first start, and no signal names it.
+            if before.0
+                && !unit.is_down()
+                && unit.service.is_some()
+                && unit.control_group.is_empty()
+            {
+                unit.detailed = false;
+            }
             applied.detailed &= unit.detailed;
             applied.stands_otherwise |= before != (unit.is_down(), unit.active_state == "failed");
         }
@@ -157,6 +165,7 @@ impl Table {
             .filter(|unit| !unit.detailed && (unit.loaded || unit.load_state == "loaded"))
             .map(|unit| unit.id.clone())
             .collect();
+        ids.sort_unstable();
         ids.dedup();
         ids
     }
@@ -305,7 +314,11 @@ impl Table {
         }
         let named = &self.named;
         self.units
-            .retain(|unit| unit.loaded || unit.file_state.is_some() || named.contains(&unit.name));
+            .retain(|unit| unit.loaded || files.has(&unit.name) || named.contains(&unit.name));
+        self.reindex();
+    }
+
+    fn reindex(&mut self) {
         self.by_id.clear();
         for (index, unit) in self.units.iter().enumerate() {
             self.by_id.entry(unit.id.clone()).or_default().push(index);
@@ -321,13 +334,8 @@ impl Table {
         let unit = Arc::make_mut(&mut self.units[index]);
         unit.load_state = row.load_state.clone();
         if *unit.id != *row.name {
-            let old = std::mem::replace(&mut unit.id, row.name.as_str().into());
-            let id = unit.id.clone();
-            if let Some(indices) = self.by_id.get_mut(&old) {
-                indices.retain(|other| *other != index);
-            }
-            self.by_id.retain(|_, indices| !indices.is_empty());
-            self.by_id.entry(id).or_default().push(index);
+            unit.id = row.name.as_str().into();
+            self.reindex();
         }
     }
 
@@ -353,6 +361,12 @@ impl Table {
     fn indices(&mut self, id: &str, now: u64) -> Vec<usize> {
         if let Some(indices) = self.by_id.get(id) {
             return indices.clone();
+        }
+        // An alias that became a unit of its own: it follows itself from now on.
+        if let Some(index) = self.units.iter().position(|unit| *unit.name == *id) {
+            Arc::make_mut(&mut self.units[index]).id = id.into();
+            self.reindex();
+            return vec![index];
         }
         if self.watches(id) {
             vec![self.add(id, now)]

@@ -55,6 +55,7 @@ pub struct Properties {
     /// Type of a service or a mount.
     pub kind: Option<Cow<'static, str>>,
     pub restart: Option<Cow<'static, str>>,
+    pub remain_after_exit: Option<bool>,
     pub n_restarts: Option<u32>,
     pub result: Option<Cow<'static, str>>,
     pub exec_main_code: Option<i32>,
@@ -146,6 +147,8 @@ struct Tally {
 pub struct Service {
     /// Restart=: no, always, on-failure, …; empty while unknown.
     pub restart: Cow<'static, str>,
+    /// RemainAfterExit: it stays active when its work is done.
+    pub remain_after_exit: bool,
     /// NRestarts; systemd sets it back with every start by hand.
     pub n_restarts: u32,
     /// Automatic restarts seen since watching began; never set back.
@@ -164,6 +167,8 @@ pub struct Service {
     pub last_exit: Option<(i32, i32)>,
     /// When the last two automatic restarts were, monotonic microseconds, newest first; zero: none.
     pub recent_restarts: [u64; 2],
+    /// NRestarts when it was last started.
+    n_restarts_at_start: u32,
     /// Restarts counted that no ending was seen for yet.
     unmatched_restarts: u32,
     /// An ending was seen that no restart followed yet.
@@ -320,6 +325,9 @@ impl Unit {
                 self.job_result = None;
             }
             self.invocation = invocation;
+            if let Some(service) = &mut self.service {
+                service.started(first);
+            }
         }
         if let Some(active_state) = &told.active_state {
             let sub_state = told.sub_state.as_ref().unwrap_or(&self.sub_state).clone();
@@ -432,6 +440,7 @@ impl Unit {
 impl Service {
     fn apply(&mut self, told: &Properties, now: u64, first: bool) {
         set(&mut self.restart, told.restart.clone());
+        set(&mut self.remain_after_exit, told.remain_after_exit);
         set(&mut self.result, told.result.clone());
         if is_failure(&self.result) {
             self.last_failure = self.result.clone();
@@ -462,12 +471,19 @@ impl Service {
         self.n_restarts = n_restarts;
     }
 
+    /// It was started. A start that no automatic restart was counted for was one by hand, and ends
+    /// a loop, also where systemd goes on counting (it does if the unit waited for a restart).
+    fn started(&mut self, first: bool) {
+        if !first && self.n_restarts == self.n_restarts_at_start {
+            self.recent_restarts = [0, 0];
+        }
+        self.n_restarts_at_start = self.n_restarts;
+    }
+
     /// What the first reading tells of restarts before it: two or more since the last start by
     /// hand, the latest one when the unit was last started, make a loop as far as can be known.
     fn seed(&mut self, n_restarts: u32, now: u64, told: &Properties) {
-        let last_start = told
-            .stamps
-            .map_or(now, |stamps| stamps.inactive_exit.monotonic);
+        let last_start = told.exec_main_start.unwrap_or(now);
         match n_restarts {
             0 => {}
             1 => self.recent_restarts = [last_start, 0],
@@ -579,9 +595,9 @@ const WORDS: &[&str] = &[
     "canceled",
     "core-dump",
     "dbus",
+    "deactivating",
     "dead",
     "dead-before-auto-restart",
-    "deactivating",
     "dependency",
     "disabled",
     "elapsed",
@@ -650,4 +666,35 @@ pub fn micros_as_seconds(micros: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "see the line above")]
     let micros = micros as f64;
     micros / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_known_words_are_sorted_and_found() {
+        assert!(WORDS.is_sorted());
+        assert!(matches!(word("deactivating"), Cow::Borrowed(_)));
+        assert!(matches!(word("never-heard-of"), Cow::Owned(_)));
+    }
+
+    #[test]
+    fn the_next_trigger_is_the_earlier_one_that_is_set() {
+        let now = Stamp {
+            realtime: 1_000_000_000,
+            monotonic: 1_000_000,
+        };
+        let timer = |realtime, monotonic| Timer {
+            next_elapse_realtime: realtime,
+            next_elapse_monotonic: monotonic,
+            ..Timer::default()
+        };
+        assert_eq!(timer(0, u64::MAX).next_trigger(now), None);
+        assert_eq!(timer(0, 3_000_000).next_trigger(now), Some(1_002_000_000));
+        assert_eq!(
+            timer(1_001_000_000, 3_000_000).next_trigger(now),
+            Some(1_001_000_000)
+        );
+    }
 }

@@ -104,6 +104,11 @@ impl UnitFiles {
             .or_else(|| self.states.get(&template(name)?))
     }
 
+    /// True if there is a file of this very name.
+    pub fn has(&self, name: &str) -> bool {
+        self.states.contains_key(name)
+    }
+
     /// Every name that is no template's, sorted.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self

@@ -5,13 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, warn};
 use zbus::Message;
 use zbus::message::Type;
 
 use super::bus::{self, Bus, BusError};
-use super::sources::Sources;
+use super::sources::{Changes, Sources};
 use super::table::Table;
 use super::unit::{Row, suffix};
 use super::unit_files::UnitFiles;
@@ -39,6 +40,8 @@ const LIST_GAP: Duration = Duration::from_secs(5);
 const SIGNAL_GRACE: Duration = Duration::from_millis(300);
 /// Waits between attempts to connect, doubling from the first to the second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long to wait after a refusal, such as that of a systemd that is not on the bus yet.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// How long looking at the unit files may take.
 const SOURCES_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -105,7 +108,11 @@ struct Session<'a> {
     wants: Wants,
     /// Units that a signal came for since this was last cleared.
     told: HashSet<String>,
-    sources: Sources,
+    /// UnitPath of the manager.
+    directories: Vec<String>,
+    /// `None` while they are being looked at.
+    sources: Option<Sources>,
+    look: Option<JoinHandle<(Sources, Changes)>>,
 }
 
 /// What a message asks to be done once it was taken.
@@ -137,7 +144,9 @@ impl<'a> Session<'a> {
             asked_at: now,
             wants: Wants::default(),
             told: HashSet::new(),
-            sources: Sources::default(),
+            directories: Vec::new(),
+            sources: None,
+            look: None,
         }
     }
 
@@ -151,11 +160,15 @@ impl<'a> Session<'a> {
             match self.catch_up().await {
                 Ok(()) => {}
                 // A silent systemd is waited for on the same connection: its answer is the first
-                // sign of its return.
+                // sign of its return. One that refuses is asked again at a steady pace.
                 Err(error @ (BusError::Timeout(_) | BusError::Refused { .. })) => {
                     self.wants.reading = true;
                     self.silent(&error);
-                    if let Err(error) = self.wait_for_life().await {
+                    let waited = match error {
+                        BusError::Timeout(_) => self.wait_for_life().await,
+                        _ => self.take_for(REFUSED_PAUSE).await,
+                    };
+                    if let Err(error) = waited {
                         return error;
                     }
                     continue;
@@ -194,12 +207,9 @@ impl<'a> Session<'a> {
              member='NameOwnerChanged',arg0='{}'",
             bus::SYSTEMD
         );
-        let calls = properties
-            .chain(manager)
-            .chain([owner])
-            .map(|rule| bus_call("AddMatch", &rule))
-            .collect::<Result<Vec<_>, _>>()?;
-        self.calls("AddMatch", calls, |_, _, reply| reply.map(drop))
+        let rules: Vec<String> = properties.chain(manager).chain([owner]).collect();
+        let make = |number: usize| bus_call("AddMatch", &rules[number]);
+        self.calls("AddMatch", rules.len(), make, |_, _, reply| reply.map(drop))
             .await
     }
 
@@ -211,7 +221,8 @@ impl<'a> Session<'a> {
             return self.read_everything().await;
         }
         if wants.reload || now >= self.resync_at {
-            self.resync(wants.reload).await?;
+            self.resync(wants.reload, wants.reload || wants.files)
+                .await?;
         } else if wants.files {
             self.read_files().await?;
         }
@@ -259,6 +270,15 @@ impl<'a> Session<'a> {
         Err(BusError::Closed(
             "systemd has not answered for minutes".to_owned(),
         ))
+    }
+
+    /// Takes messages for so long.
+    async fn take_for(&mut self, time: Duration) -> Result<(), BusError> {
+        let until = Instant::now() + time;
+        while let Ok(message) = timeout_at(until, self.bus.next()).await {
+            self.take(&message?);
+        }
+        Ok(())
     }
 
     async fn ask_for_life(&mut self) -> Result<(), BusError> {
@@ -321,11 +341,19 @@ impl<'a> Session<'a> {
         let body = reply.body();
         let paths = read("UnitPath", body.deserialize::<zbus::wire::Variant<'_>>())?;
         let paths: Vec<String> = read("UnitPath", paths.downcast())?;
-        self.sources = Sources::of(paths);
+        self.sources = Some(Sources::of(paths.clone()));
+        self.directories = paths;
         let rows = self.list().await?;
         self.table(|table, now| table.list(&rows, now));
         self.read_files().await?;
+        // Before the properties are read: what changes from now on is newer than they are.
+        self.look_at_sources().await;
         self.read_details().await?;
+        // It left the bus meanwhile: what was read is of no use.
+        if self.wants.reading || (self.bus.is_bus && self.owner.is_none()) {
+            self.wants.reading = true;
+            return Err(BusError::Timeout("all of it"));
+        }
         self.table(|table, _| table.settle());
         self.was_current = true;
         self.resync_at = Instant::now() + self.shared.resync;
@@ -336,9 +364,12 @@ impl<'a> Session<'a> {
 
     /// Compares the table with a fresh list. What differs though no signal came for it and none
     /// comes in time was missed: it is read, and counted as a correction.
-    async fn resync(&mut self, reloaded: bool) -> Result<(), BusError> {
+    async fn resync(&mut self, reloaded: bool, files: bool) -> Result<(), BusError> {
         self.resync_at = Instant::now() + self.shared.resync;
-        self.look_at_sources(reloaded).await?;
+        let files_changed = self.look_at_sources().await;
+        if reloaded {
+            self.table(|table, _| table.forget_outdated());
+        }
         self.told.clear();
         let rows = self.list().await?;
         let suspects = self.table(|table, now| table.list(&rows, now));
@@ -347,10 +378,7 @@ impl<'a> Session<'a> {
             .filter(|name| !self.told.contains(name))
             .collect();
         if !suspects.is_empty() {
-            let until = Instant::now() + SIGNAL_GRACE;
-            while let Ok(message) = timeout_at(until, self.bus.next()).await {
-                self.take(&message?);
-            }
+            self.take_for(SIGNAL_GRACE).await?;
             let rows = self.list().await?;
             let rows: HashMap<&str, &Row> =
                 rows.iter().map(|row| (row.name.as_str(), row)).collect();
@@ -370,33 +398,40 @@ impl<'a> Session<'a> {
         self.shared.corrections.fetch_add(missed, Ordering::Relaxed);
         self.shared.resyncs.fetch_add(1, Ordering::Relaxed);
         self.table(|table, _| table.forget_sockets());
+        if files_changed || files {
+            self.read_files().await?;
+        }
         self.read_details().await
     }
 
-    /// Notices unit files that changed on disk, which systemd tells nobody about.
-    async fn look_at_sources(&mut self, reloaded: bool) -> Result<(), BusError> {
-        let units = self.shared.table(|table, _| table.units().to_vec());
-        let mut sources = std::mem::take(&mut self.sources);
-        let look = tokio::task::spawn_blocking(move || {
-            let changes = sources.look(&units);
-            (sources, changes)
-        });
-        let Ok(Ok((sources, changes))) = timeout(SOURCES_TIMEOUT, look).await else {
-            warn!("looking at the unit files took too long, their changes go unnoticed");
-            return Ok(());
+    /// Notices unit files that changed on disk, which systemd tells nobody about. True if some
+    /// came or went. A look that hangs, on a dead network file system, is waited for no longer
+    /// than a moment, and no other one is started before it is back.
+    async fn look_at_sources(&mut self) -> bool {
+        if let Some(mut sources) = self.sources.take() {
+            let units = self.shared.table(|table, _| table.units().to_vec());
+            self.look = Some(tokio::task::spawn_blocking(move || {
+                let changes = sources.look(&units);
+                (sources, changes)
+            }));
+        }
+        let Some(look) = &mut self.look else {
+            return false;
         };
-        self.sources = sources;
+        let Ok(done) = timeout(SOURCES_TIMEOUT, look).await else {
+            warn!("looking at the unit files takes too long, their changes go unnoticed");
+            return false;
+        };
+        self.look = None;
+        // It panicked: a bug that standard error tells of.
+        let Ok((sources, changes)) = done else {
+            return false;
+        };
+        self.sources = Some(sources);
         for name in &changes.units {
             self.table(|table, _| table.forget(name));
         }
-        if reloaded {
-            self.table(|table, _| table.forget_outdated());
-        }
-        if changes.directories || reloaded {
-            self.read_files().await
-        } else {
-            Ok(())
-        }
+        changes.directories
     }
 
     /// Lists every unit that systemd holds in memory, and reads the manager's own state.
@@ -416,7 +451,7 @@ impl<'a> Session<'a> {
     /// hold in memory.
     async fn read_files(&mut self) -> Result<(), BusError> {
         let (named, patterns) = self.shared.table(|table, _| table.watched_names());
-        let directories = self.sources.directories().to_vec();
+        let directories = self.directories.clone();
         let work = tokio::task::spawn_blocking(move || {
             UnitFiles::read(&directories, |name| {
                 named.contains(name)
@@ -459,36 +494,28 @@ impl<'a> Session<'a> {
         }
         debug!(units = ids.len(), "reading properties");
         self.told.clear();
-        let mut calls = Vec::new();
         let mut targets = Vec::new();
         for id in &ids {
-            let path = object_path(id);
             // The unit's own interface first: the stamps settle what it counts.
-            if let Some(own) = own_interface(id) {
-                calls.push(bus::call(
-                    bus::SYSTEMD,
-                    &path,
-                    bus::PROPERTIES,
-                    "GetAll",
-                    &own,
-                )?);
-                targets.push((id, None));
-            }
-            for name in properties::OF_UNIT {
-                let body = (UNIT_INTERFACE, name);
-                calls.push(bus::call(
-                    bus::SYSTEMD,
-                    &path,
-                    bus::PROPERTIES,
-                    "Get",
-                    &body,
-                )?);
-                targets.push((id, Some(name)));
-            }
+            targets.extend(own_interface(id).is_some().then_some((id, None)));
+            targets.extend(properties::OF_UNIT.map(|name| (id, Some(name))));
         }
+        let make = |number: usize| {
+            let (id, name) = targets[number];
+            let path = object_path(id);
+            match (name, own_interface(id)) {
+                (None, Some(own)) => {
+                    bus::call(bus::SYSTEMD, &path, bus::PROPERTIES, "GetAll", &own)
+                }
+                (name, _) => {
+                    let body = (UNIT_INTERFACE, name.unwrap_or("Id"));
+                    bus::call(bus::SYSTEMD, &path, bus::PROPERTIES, "Get", &body)
+                }
+            }
+        };
         let mut values = HashMap::new();
-        self.calls("Get", calls, |session, index, reply| {
-            let (id, name) = targets[index];
+        self.calls("Get", targets.len(), make, |session, number, reply| {
+            let (id, name) = targets[number];
             let Some(name) = name else {
                 let told = known(reply, properties::of_reply)?.unwrap_or_default();
                 session.table(|table, now| table.reply(id, &told, false, now));
@@ -541,29 +568,36 @@ impl<'a> Session<'a> {
     /// One call and its reply. Signals that come in between are taken, in their order.
     async fn call(&mut self, name: &'static str, message: Message) -> Result<Message, BusError> {
         let mut answer = None;
-        self.calls(name, vec![message], |_, _, reply| {
-            answer = Some(reply?);
-            Ok(())
-        })
+        self.calls(
+            name,
+            1,
+            |_| Ok(message.clone()),
+            |_, _, reply| {
+                answer = Some(reply?);
+                Ok(())
+            },
+        )
         .await?;
         answer.ok_or(BusError::Timeout(name))
     }
 
-    /// Many calls, some of them in flight at once; `each` gets every reply with the number of its
-    /// call. Signals that come in between are taken, in their order.
+    /// `count` calls, each made when its turn comes, some of them in flight at once; `each` gets
+    /// every reply with the number of its call. Signals that come in between are taken, in their
+    /// order.
     async fn calls(
         &mut self,
         name: &'static str,
-        messages: Vec<Message>,
+        count: usize,
+        make: impl Fn(usize) -> Result<Message, BusError>,
         mut each: impl FnMut(&mut Self, usize, Result<Message, BusError>) -> Result<(), BusError>,
     ) -> Result<(), BusError> {
-        let mut messages = messages.into_iter().enumerate();
+        let mut numbers = 0..count;
         let mut waiting = HashMap::new();
         loop {
             while waiting.len() < WINDOW
-                && let Some((index, message)) = messages.next()
+                && let Some(number) = numbers.next()
             {
-                waiting.insert(self.bus.send(&message).await?, index);
+                waiting.insert(self.bus.send(&make(number)?).await?, number);
             }
             if waiting.is_empty() {
                 return Ok(());
@@ -574,9 +608,9 @@ impl<'a> Session<'a> {
                     .await
                     .map_err(|_| BusError::Timeout(name))??;
                 match reply_serial(&message).and_then(|serial| waiting.remove(&serial)) {
-                    Some(index) => {
+                    Some(number) => {
                         self.heard(&message);
-                        each(self, index, bus::accept(name, message))?;
+                        each(self, number, bus::accept(name, message))?;
                         break;
                     }
                     None => self.take(&message),
@@ -726,6 +760,8 @@ fn known<T>(
 ) -> Result<Option<T>, BusError> {
     match reply {
         Ok(reply) => read("Get", decode(&reply)).map(Some),
+        // The bus says so in the name of a systemd that went away.
+        Err(error @ BusError::Refused { .. }) if error.is_of_nobody() => Err(error),
         Err(BusError::Refused { .. }) => Ok(None),
         Err(error) => Err(error),
     }
