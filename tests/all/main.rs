@@ -8,10 +8,13 @@
     reason = "a helper that cannot do its work has to fail its test"
 )]
 
+mod failures;
 mod harness;
 mod machine;
+mod messages;
 mod metrics;
 mod prometheus;
+mod restarts;
 mod server;
 mod wait;
 mod world;

@@ -22,7 +22,6 @@ pub struct Server<'m> {
 
 impl Machine {
     /// The exporter, running as `baseline-exporter.service` under a user of its own.
-    #[expect(dead_code, reason = "the first test of a running exporter will use it")]
     #[track_caller]
     pub fn exporter(&self, args: &[&str]) -> Server<'_> {
         self.exporter_as("exporter", args)
@@ -44,13 +43,23 @@ impl Machine {
     }
 
     /// What `baseline-exporter check` says, run by root.
-    #[expect(dead_code, reason = "the first test of check will use it")]
     pub fn check(&self, args: &[&str]) -> Output {
         self.install_exporter();
         self.try_run(&[&[BINARY, "check"], args].concat())
     }
 
+    /// As [`check`](Self::check), run by a user whom only the system bus tells anything.
+    pub fn check_as(&self, user: &str, args: &[&str]) -> Output {
+        self.install_exporter();
+        let user = ["--reuid", user, "--regid", user, "--clear-groups"];
+        self.try_run(&[&["setpriv"], &user[..], &[BINARY, "check"], args].concat())
+    }
+
+    /// Once: a program that runs cannot be written to.
     fn install_exporter(&self) {
+        if self.try_run(&["test", "-e", BINARY]).status.success() {
+            return;
+        }
         self.write_program(
             BINARY,
             &fs::read(env!("CARGO_BIN_EXE_baseline-exporter")).unwrap(),
@@ -118,6 +127,16 @@ impl<'m> Server<'m> {
     #[track_caller]
     pub fn scrape(&self) -> Metrics {
         let response = self.get("/metrics", &[("Accept", "text/plain; version=0.0.4")]);
+        assert_eq!(response.status, 200, "{response:?}");
+        Metrics::parse(&response.text())
+    }
+
+    /// As [`scrape`](Self::scrape), by a scraper that says how long it waits. The exporter answers
+    /// something other than 200 when that is over.
+    #[track_caller]
+    pub fn scrape_within(&self, seconds: &str) -> Metrics {
+        let timeout = ("X-Prometheus-Scrape-Timeout-Seconds", seconds);
+        let response = self.get("/metrics", &[timeout]);
         assert_eq!(response.status, 200, "{response:?}");
         Metrics::parse(&response.text())
     }
