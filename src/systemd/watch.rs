@@ -19,6 +19,9 @@ use super::{Phase, Shared, monotonic_micros, properties};
 /// How long one call may take; systemd answers in a millisecond, and in a second while it reloads
 /// two thousand units.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long listing unit files may take: for every file systemd looks through all of them for links,
+/// which comes to ten seconds where there are two thousand.
+const FILES_TIMEOUT: Duration = Duration::from_secs(60);
 /// Calls in flight at most: the system bus allows a connection 128 and then drops replies.
 const WINDOW: usize = 64;
 /// How long systemd may be silent before it is asked for a sign of life, while anybody looks.
@@ -40,6 +43,9 @@ const SIGNAL_GRACE: Duration = Duration::from_millis(300);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long looking at the unit files may take.
 const SOURCES_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The manager's method that tells unit files and their states.
+const LIST_FILES: &str = "ListUnitFilesByPatterns";
 
 /// Where the objects of units live.
 const UNIT_PATHS: &str = "/org/freedesktop/systemd1/unit/";
@@ -403,10 +409,9 @@ impl<'a> Session<'a> {
     /// hold in memory.
     async fn read_files(&mut self) -> Result<(), BusError> {
         let patterns = self.shared.table(|table, _| table.file_patterns());
-        let message =
-            bus::manager_call("ListUnitFilesByPatterns", &(Vec::<&str>::new(), patterns))?;
-        let reply = self.call("ListUnitFilesByPatterns", message).await?;
-        let files = read("ListUnitFilesByPatterns", properties::files(&reply))?;
+        let message = bus::manager_call(LIST_FILES, &(Vec::<&str>::new(), patterns))?;
+        let reply = self.call(LIST_FILES, message).await?;
+        let files = read(LIST_FILES, properties::files(&reply))?;
         self.table(|table, now| table.files(&files, now));
         let unloaded = self.shared.table(|table, _| table.unloaded_names());
         if unloaded.is_empty() {
@@ -504,7 +509,12 @@ impl<'a> Session<'a> {
             if waiting.is_empty() {
                 return Ok(());
             }
-            let deadline = Instant::now() + CALL_TIMEOUT;
+            let limit = if name == LIST_FILES {
+                FILES_TIMEOUT
+            } else {
+                CALL_TIMEOUT
+            };
+            let deadline = Instant::now() + limit;
             loop {
                 let message = timeout_at(deadline, self.bus.next())
                     .await
