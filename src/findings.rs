@@ -24,6 +24,17 @@ pub struct Findings {
     pub running: (usize, usize),
 }
 
+impl Findings {
+    /// What it all comes to: the worst answer, a violation before an unknown.
+    pub fn status(&self) -> Status {
+        self.checks
+            .iter()
+            .map(|check| check.status)
+            .max()
+            .unwrap_or(Status::Unknown)
+    }
+}
+
 /// One documented check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
@@ -404,16 +415,14 @@ impl Documented {
                 .filter(|judged| !judged.holds())
                 .map(|judged| &*judged.unit.name)
                 .collect(),
+            // Whatever is wrong with a unit that no list names shows here, too.
             _ => judged
                 .iter()
                 .filter(|judged| {
-                    [
-                        Deviation::Failed,
-                        Deviation::Restarting,
-                        Deviation::ActivatingTooLong,
-                    ]
-                    .into_iter()
-                    .any(|deviation| judged.is(deviation))
+                    judged.is(Deviation::Failed)
+                        || judged.is(Deviation::Restarting)
+                        || judged.is(Deviation::ActivatingTooLong)
+                        || (judged.expected == "watched" && !judged.holds())
                 })
                 .map(|judged| &*judged.unit.name)
                 .collect(),

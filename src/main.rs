@@ -141,3 +141,68 @@ fn print(text: &str) -> anyhow::Result<()> {
         outcome => outcome.context("writing to standard output"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// Every source file below `path`, with its text up to its tests.
+    fn sources(path: &Path, found: &mut Vec<(String, String)>) {
+        if path.is_dir() {
+            for entry in fs::read_dir(path).unwrap() {
+                sources(&entry.unwrap().path(), found);
+            }
+            return;
+        }
+        let text = fs::read_to_string(path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap().to_owned();
+        found.push((path.to_str().unwrap().to_owned(), code));
+    }
+
+    #[test]
+    fn dependencies_point_one_way() {
+        let above_systemd = ["observation", "findings", "metrics", "report", "server"];
+        let rules: [(&str, &[&str], &[&str]); 5] = [
+            ("systemd", &above_systemd, &["prometheus_client", "hyper"]),
+            (
+                "baseline",
+                &above_systemd,
+                &["zbus", "prometheus_client", "hyper"],
+            ),
+            (
+                "observation",
+                &["findings", "metrics", "report", "server"],
+                &["zbus", "hyper"],
+            ),
+            (
+                "findings",
+                &["metrics", "report", "server"],
+                &["zbus", "prometheus_client", "hyper"],
+            ),
+            ("metrics", &["report", "server"], &["zbus", "hyper"]),
+        ];
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+        for (module, modules, crates) in rules {
+            let mut files = Vec::new();
+            sources(Path::new(&format!("{root}/{module}.rs")), &mut files);
+            if Path::new(&format!("{root}/{module}")).is_dir() {
+                sources(Path::new(&format!("{root}/{module}")), &mut files);
+            }
+            for (path, code) in files {
+                for other in modules {
+                    assert!(
+                        !code.contains(&format!("crate::{other}")),
+                        "{path} knows {other}"
+                    );
+                }
+                for other in crates {
+                    assert!(
+                        !code.contains(&format!("{other}::")),
+                        "{path} knows {other}"
+                    );
+                }
+            }
+        }
+    }
+}

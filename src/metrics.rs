@@ -1,6 +1,8 @@
 //! Every metric: name, type, labels and help text.
 
-use std::fmt::{self, Write};
+mod classic;
+
+use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -10,6 +12,8 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+
+use classic::Classic;
 
 use crate::findings::{Findings, Status, failed_units, judge};
 use crate::observation::{Observation, Observed, Units};
@@ -666,7 +670,7 @@ const NONE: [(&str, &str); 0] = [];
 fn gauge(
     m: &mut MetricEncoder<'_>,
     labels: &impl EncodeLabelSet,
-    value: impl EncodeGaugeValue,
+    value: impl EncodeGaugeValue + Copy,
 ) -> fmt::Result {
     m.encode_family(labels)?.encode_gauge(&value)
 }
@@ -674,69 +678,280 @@ fn gauge(
 fn counter(
     m: &mut MetricEncoder<'_>,
     labels: &impl EncodeLabelSet,
-    value: impl EncodeCounterValue,
+    value: impl EncodeCounterValue + Copy,
 ) -> fmt::Result {
     m.encode_family(labels)?
         .encode_counter::<NoLabelSet, _, f64>(&value, None)
 }
 
-/// Turns OpenMetrics into text 0.0.4 on its way to the string: there a counter's `_total` belongs
-/// to the family's name too, and there is neither a unit nor an end mark.
-struct Classic<'a> {
-    out: &'a mut String,
-    /// The comment that is being written; `None` within a sample.
-    comment: Option<String>,
-    at_line_start: bool,
-    /// HELP comes before TYPE, which decides the name.
-    help: String,
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, HashSet};
+    use std::time::Duration;
 
-impl<'a> Classic<'a> {
-    fn new(out: &'a mut String) -> Self {
-        Self {
-            out,
-            comment: None,
-            at_line_start: true,
-            help: String::new(),
+    use super::*;
+    use crate::baseline::Baseline;
+    use crate::process::Process;
+    use crate::systemd::cgroup::Usage;
+    use crate::systemd::table::Table;
+    use crate::systemd::unit::{Properties, Row, Stamp, Stamps};
+    use crate::systemd::{Link, Manager};
+
+    const BASELINE: &str = "
+deployment: golden
+systemd:
+  watch: [\"odd-*\"]
+  running: [runs.service, {name: loops.service, tier: 2}]
+  active: [nightly.timer, calls.socket]
+  absent: [gone.service]
+  disabled: [off.service]
+";
+
+    fn stamp(seconds: u64) -> Stamp {
+        Stamp {
+            realtime: (1_700_000_000 + seconds) * 1_000_000,
+            monotonic: seconds * 1_000_000,
         }
     }
 
-    fn comment(&mut self, line: &str) -> fmt::Result {
-        if let Some(help) = line.strip_prefix("# HELP ") {
-            help.clone_into(&mut self.help);
-        } else if let Some((name, kind)) = line
-            .strip_prefix("# TYPE ")
-            .and_then(|line| line.split_once(' '))
-        {
-            let total = if kind == "counter" { "_total" } else { "" };
-            let help = self.help.strip_prefix(name).unwrap_or("");
-            writeln!(
-                self.out,
-                "# HELP {name}{total}{help}\n# TYPE {name}{total} {kind}"
-            )?;
-        }
-        Ok(())
-    }
-}
-
-impl Write for Classic<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for part in text.split_inclusive('\n') {
-            if self.at_line_start && part.starts_with('#') {
-                self.comment = Some(String::new());
-            }
-            self.at_line_start = part.ends_with('\n');
-            let Some(mut comment) = self.comment.take() else {
-                self.out.push_str(part);
-                continue;
-            };
-            comment.push_str(part);
-            if self.at_line_start {
-                self.comment(comment.trim_end())?;
+    /// A host with a unit of every kind, three minutes after watching began.
+    fn observation() -> Arc<Observation> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("golden.yml");
+        std::fs::write(&file, BASELINE).unwrap();
+        let mut baseline = Baseline::load(&file).unwrap();
+        baseline.source = "golden.yml".to_owned();
+        let names = baseline.systemd.units.iter().map(|unit| unit.name.as_str());
+        let began = stamp(100).monotonic;
+        let mut table = Table::new(names, baseline.systemd.watch.clone(), began);
+        let row = |name: &str, active: &'static str, sub: &'static str| Row {
+            name: name.to_owned(),
+            load_state: "loaded".into(),
+            active_state: active.into(),
+            sub_state: sub.into(),
+        };
+        table.list(
+            &[
+                row("runs.service", "active", "running"),
+                row("loops.service", "active", "running"),
+                row("nightly.timer", "active", "waiting"),
+                row("calls.socket", "active", "listening"),
+                row("odd-\\x2dname\".service", "maintenance", "cleaning"),
+                row("stranger.service", "failed", "failed"),
+                row("stranger.mount", "active", "mounted"),
+            ],
+            began,
+        );
+        let file = |name: &str, state: &str| (name.to_owned(), state.to_owned());
+        table.files(
+            &HashMap::from([
+                file("runs.service", "enabled"),
+                file("loops.service", "enabled"),
+                file("nightly.timer", "enabled"),
+                file("calls.socket", "static"),
+                file("off.service", "disabled"),
+            ]),
+            began,
+        );
+        let started = Stamps {
+            state_change: stamp(50),
+            inactive_exit: stamp(50),
+            active_enter: stamp(50),
+            ..Stamps::default()
+        };
+        let service = Properties {
+            active_state: Some("active".into()),
+            sub_state: Some("running".into()),
+            stamps: Some(started),
+            invocation: Some(1),
+            kind: Some("simple".into()),
+            restart: Some("always".into()),
+            n_restarts: Some(0),
+            result: Some("success".into()),
+            ..Properties::default()
+        };
+        table.reply("runs.service", &service, true, began);
+        table.reply("loops.service", &service, true, began);
+        let timer = Properties {
+            last_trigger: Some(stamp(90).realtime),
+            next_elapse_realtime: Some(stamp(900).realtime),
+            next_elapse_monotonic: Some(u64::MAX),
+            ..Properties::default()
+        };
+        table.reply("nightly.timer", &timer, true, began);
+        let socket = Properties {
+            n_accepted: Some(5),
+            n_connections: Some(2),
+            n_refused: Some(1),
+            ..Properties::default()
+        };
+        table.reply("calls.socket", &socket, true, began);
+        table.settle();
+        let failing = Properties {
+            active_state: Some("activating".into()),
+            sub_state: Some("auto-restart".into()),
+            stamps: Some(Stamps {
+                state_change: stamp(160),
+                inactive_exit: stamp(160),
+                active_exit: stamp(159),
+                inactive_enter: stamp(159),
+                ..started
+            }),
+            n_restarts: Some(3),
+            result: Some("exit-code".into()),
+            exec_main_code: Some(1),
+            exec_main_status: Some(203),
+            ..Properties::default()
+        };
+        table.signal("loops.service", &failing, stamp(160).monotonic);
+        let usage = Usage {
+            cpu_seconds: Some(12.5),
+            memory: Some(4096),
+            memory_max: Some(1 << 20),
+            tasks: Some(2),
+            tasks_max: Some(100),
+            oom_kills: Some(0),
+        };
+        let now = stamp(280);
+        let watched = table.show(now.monotonic).into_iter().map(|unit| {
+            let usage = if &*unit.name == "runs.service" {
+                usage
             } else {
-                self.comment = Some(comment);
+                Usage::default()
+            };
+            Observed { unit, usage }
+        });
+        Arc::new(Observation {
+            units: Ok(Units {
+                watched: watched.collect(),
+                others: table.others().clone(),
+                manager: Manager {
+                    state: "degraded".to_owned(),
+                    version: "252".to_owned(),
+                },
+                now,
+            }),
+            units_took: Duration::from_micros(1500),
+            baseline: Arc::new(baseline),
+            link: Link {
+                connected: true,
+                reconnects: 1,
+                sent: 20,
+                received: 300,
+                resyncs: 4,
+                corrections: 0,
+            },
+            process: Process {
+                cpu_seconds: Some(0.25),
+                resident_bytes: Some(8 << 20),
+                open_descriptors: Some(12),
+                started_seconds: Some(1.7e9),
+            },
+        })
+    }
+
+    /// Without what differs from build to build.
+    fn stable(text: &str) -> String {
+        text.lines()
+            .filter(|line| !line.starts_with("baseline_exporter_build_info{"))
+            .flat_map(|line| [line, "\n"])
+            .collect()
+    }
+
+    #[test]
+    fn the_exposition_is_the_golden_text() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/metrics.txt");
+        let text = stable(&encode(&observation(), Format::Text, 0));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let golden = std::fs::read_to_string(path).unwrap();
+        for (line, (seen, golden)) in text.lines().zip(golden.lines()).enumerate() {
+            assert_eq!(
+                seen,
+                golden,
+                "line {}; UPDATE_GOLDEN=1 rewrites {path}",
+                line + 1
+            );
+        }
+        assert_eq!(text.len(), golden.len());
+    }
+
+    #[test]
+    fn both_formats_hold_the_same_samples() {
+        let observation = observation();
+        let samples = |format| {
+            let text = encode(&observation, format, 0);
+            text.lines()
+                .filter(|line| !line.starts_with('#'))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(samples(Format::OpenMetrics), samples(Format::Text));
+        assert!(encode(&observation, Format::OpenMetrics, 0).ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn no_family_and_no_series_is_written_twice() {
+        let text = encode(&observation(), Format::Text, 0);
+        let mut seen = HashSet::new();
+        for line in text.lines() {
+            let key = if line.starts_with("# TYPE") {
+                line
+            } else if line.starts_with('#') {
+                continue;
+            } else {
+                line.rsplit_once(' ').unwrap().0
+            };
+            assert!(seen.insert(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn help_texts_need_no_escaping() {
+        for line in encode(&observation(), Format::OpenMetrics, 0).lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                assert!(!help.contains(['\\', '"']), "{help}");
+                assert!(!help.ends_with('.'), "{help}");
             }
         }
-        Ok(())
+    }
+
+    #[test]
+    fn units_that_cannot_be_told_have_no_series() {
+        let mut observation = Arc::into_inner(observation()).unwrap();
+        observation.units = Err("systemd does not answer".to_owned());
+        observation.link.connected = false;
+        let text = encode(&Arc::new(observation), Format::Text, 0);
+        assert!(!text.contains("systemd_unit_state"), "{text}");
+        assert!(!text.contains("baseline_unit_"), "{text}");
+        assert!(!text.contains("baseline_units_running{"), "{text}");
+        for check in [
+            "failed_units",
+            "running_units",
+            "absent_units",
+            "disabled_units",
+        ] {
+            let series = format!("baseline_check{{check=\"{check}\",status=\"unknown\"}} 1\n");
+            assert!(text.contains(&series), "{text}");
+        }
+        assert!(text.contains("baseline_exporter_probe_success{probe=\"units\"} 0\n"));
+        assert!(text.contains("baseline_exporter_bus_connected{} 0\n"));
+    }
+
+    #[test]
+    fn the_readme_lists_every_family() {
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let readme = std::fs::read_to_string(readme).unwrap();
+        for line in encode(&observation(), Format::Text, 0).lines() {
+            if let Some(family) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = family.split_once(' ').unwrap();
+                let row = readme
+                    .lines()
+                    .find(|line| line.starts_with(&format!("| `{name}` |")));
+                let row = row.unwrap_or_else(|| panic!("README.md has no row for {name}"));
+                assert!(row.contains(kind), "{row} is a {kind}");
+            }
+        }
     }
 }

@@ -1,63 +1,240 @@
-//! The report of `check`.
+//! The report of `check`: a table for a person, or JSON for a program.
 
-use serde_json::json;
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
 
 use crate::command_line::Output;
-use crate::findings::{Findings, Status, judge};
+use crate::findings::{Findings, Judged, Status, judge};
 use crate::observation::Observation;
 
-/// The report as it is printed, last newline included, and what it comes to.
+/// The report as it is printed, last newline included, and what it comes to. The text carries
+/// colours: whoever prints it to anything but a terminal takes them out.
 pub fn report(observation: &Observation, output: Output) -> (String, Status) {
     let findings = judge(observation);
     let text = match output {
-        Output::Text => text(&findings),
-        Output::Json => json(&findings),
+        Output::Text => text(observation, &findings),
+        Output::Json => json(observation, &findings),
     };
-    let violated = findings.units.iter().any(|unit| !unit.holds());
-    let checks = findings.checks.iter().map(|check| check.status).max();
-    let status = match checks {
-        _ if violated => Status::Violated,
-        Some(status) => status,
-        None => Status::Unknown,
-    };
-    (text, status)
+    (text, findings.status())
 }
 
-fn text(findings: &Findings) -> String {
-    let checks = findings.checks.iter().map(|check| {
-        format!(
-            "{:8}  {}: {} (expected {})\n",
+fn text(observation: &Observation, findings: &Findings) -> String {
+    let baseline = &observation.baseline;
+    let mut text = format!(
+        "{}: {} (baseline: {}, version {})\n\n",
+        baseline.deployment,
+        verdict(findings),
+        baseline.source,
+        baseline.version
+    );
+    let width = |of: fn(&crate::findings::Check) -> &str, title: &str| {
+        findings
+            .checks
+            .iter()
+            .map(|check| of(check).chars().count())
+            .max()
+            .max(Some(title.len()))
+    };
+    let name_width = width(|check| check.name, "CHECK").unwrap_or(0);
+    let expected_width = width(|check| &check.expected, "EXPECTED").unwrap_or(0);
+    text.push_str(&format!(
+        "STATUS    {:name_width$}  {:expected_width$}  SEEN\n",
+        "CHECK", "EXPECTED"
+    ));
+    for check in &findings.checks {
+        let style = style(check.status);
+        text.push_str(&format!(
+            "{style}{:8}{style:#}  {:name_width$}  {:expected_width$}  {}\n",
             check.status.word(),
             check.name,
-            check.seen,
-            check.expected
-        )
-    });
-    let units = findings.units.iter().filter_map(|unit| {
-        let because = unit.because.as_deref();
-        let because = because.map_or_else(String::new, |why| format!(" ({why})"));
-        Some(format!("{}{because}\n", unit.sentence()?))
-    });
-    checks.chain(units).collect()
+            check.expected,
+            check.seen
+        ));
+    }
+    for (judged, sentence) in deviating(findings) {
+        text.push_str(&format!("\n{sentence}\n    expected: {}", judged.expected));
+        if let Some(because) = &judged.because {
+            text.push_str(&format!(", because: {because}"));
+        }
+        text.push_str(&format!(
+            "; tier {}\n    look at:  journalctl --unit={} --lines=50\n",
+            judged.tier, judged.unit.name
+        ));
+    }
+    text
 }
 
-fn json(findings: &Findings) -> String {
-    let checks: Vec<_> = findings
-        .checks
-        .iter()
-        .map(|check| {
-            json!({
-                "name": check.name,
-                "status": check.status.word(),
-                "expected": check.expected,
-                "seen": check.seen,
-            })
-        })
-        .collect();
-    let units: Vec<_> = findings
+fn verdict(findings: &Findings) -> String {
+    let all = findings.checks.len();
+    let count = |status| {
+        findings
+            .checks
+            .iter()
+            .filter(|check| check.status == status)
+            .count()
+    };
+    match (count(Status::Violated), count(Status::Unknown)) {
+        (0, 0) => format!("all {all} checks hold"),
+        (violated, 0) => format!("{violated} of {all} checks violated"),
+        (0, unknown) => format!("{unknown} of {all} checks could not be made"),
+        (violated, unknown) => {
+            format!("{violated} of {all} checks violated, {unknown} could not be made")
+        }
+    }
+}
+
+fn style(status: Status) -> Style {
+    let colour = match status {
+        Status::Holds => AnsiColor::Green,
+        Status::Violated => AnsiColor::Red,
+        Status::Unknown => AnsiColor::Yellow,
+    };
+    Style::new().bold().fg_color(Some(colour.into()))
+}
+
+fn deviating(findings: &Findings) -> impl Iterator<Item = (&Judged, String)> {
+    findings
         .units
         .iter()
-        .filter_map(|unit| Some(json!({"unit": &*unit.unit.id, "finding": unit.sentence()?})))
-        .collect();
-    format!("{:#}\n", json!({"checks": checks, "units": units}))
+        .filter_map(|judged| Some((judged, judged.sentence()?)))
+}
+
+/// The shape of `--output json`. A field that changes its meaning or goes raises `version`; new
+/// fields may come without.
+#[derive(Serialize)]
+struct Report<'a> {
+    version: u32,
+    deployment: &'a str,
+    baseline: Source<'a>,
+    status: &'static str,
+    checks: Vec<Check<'a>>,
+    units: Vec<Unit<'a>>,
+}
+
+#[derive(Serialize)]
+struct Source<'a> {
+    source: &'a str,
+    version: &'a str,
+}
+
+#[derive(Serialize)]
+struct Check<'a> {
+    name: &'static str,
+    status: &'static str,
+    expected: &'a str,
+    seen: &'a str,
+}
+
+/// A unit that deviates; those that do not are left out.
+#[derive(Serialize)]
+struct Unit<'a> {
+    name: &'a str,
+    expected: &'static str,
+    tier: u8,
+    because: Option<&'a str>,
+    deviations: Vec<&'static str>,
+    causes: Vec<Cause<'a>>,
+    sentence: String,
+}
+
+#[derive(Serialize)]
+struct Cause<'a> {
+    cause: &'static str,
+    detail: &'a str,
+}
+
+fn json(observation: &Observation, findings: &Findings) -> String {
+    let baseline = &observation.baseline;
+    let report = Report {
+        version: 1,
+        deployment: &baseline.deployment,
+        baseline: Source {
+            source: &baseline.source,
+            version: &baseline.version,
+        },
+        status: findings.status().word(),
+        checks: findings
+            .checks
+            .iter()
+            .map(|check| Check {
+                name: check.name,
+                status: check.status.word(),
+                expected: &check.expected,
+                seen: &check.seen,
+            })
+            .collect(),
+        units: deviating(findings)
+            .map(|(judged, sentence)| Unit {
+                name: &judged.unit.name,
+                expected: judged.expected,
+                tier: judged.tier,
+                because: judged.because.as_deref(),
+                deviations: judged
+                    .deviating()
+                    .map(crate::findings::Deviation::word)
+                    .collect(),
+                causes: judged
+                    .causes
+                    .iter()
+                    .map(|(cause, detail)| Cause { cause, detail })
+                    .collect(),
+                sentence,
+            })
+            .collect(),
+    };
+    // Text and numbers only: there is nothing in it that JSON cannot say.
+    let mut json = serde_json::to_string_pretty(&report).unwrap_or_default();
+    json.push('\n');
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::baseline::Baseline;
+    use crate::process::Process;
+    use crate::systemd::Link;
+
+    fn unknown() -> Observation {
+        Observation {
+            baseline: Arc::new(Baseline::embedded()),
+            units: Err("systemd does not answer".to_owned()),
+            units_took: Duration::ZERO,
+            link: Link {
+                connected: false,
+                reconnects: 0,
+                sent: 0,
+                received: 0,
+                resyncs: 0,
+                corrections: 0,
+            },
+            process: Process::default(),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_unknown_with_its_reason() {
+        let (text, status) = report(&unknown(), Output::Text);
+        assert_eq!(status, Status::Unknown);
+        assert!(text.starts_with(
+            "quantum-trader: 6 of 6 checks could not be made (baseline: embedded, version "
+        ));
+        assert_eq!(text.matches("systemd does not answer").count(), 6, "{text}");
+        assert!(!text.contains("holds"), "{text}");
+    }
+
+    #[test]
+    fn the_json_has_its_documented_fields() {
+        let (json, _) = report(&unknown(), Output::Json);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["version"], 1);
+        assert_eq!(json["status"], "unknown");
+        assert_eq!(json["baseline"]["source"], "embedded");
+        assert_eq!(json["checks"][1]["name"], "running_units");
+        assert_eq!(json["checks"][1]["expected"], "12 running");
+        assert_eq!(json["units"], serde_json::json!([]));
+    }
 }

@@ -6,7 +6,7 @@ pub mod exit;
 mod private_socket;
 mod properties;
 mod sources;
-mod table;
+pub mod table;
 pub mod unit;
 mod watch;
 
@@ -150,17 +150,18 @@ impl Watch {
             Phase::Starting => return Err("systemd has not told all of its units yet".to_owned()),
             Phase::Down(reason) => return Err(reason.clone()),
         }
-        let (watched, others) =
-            shared.table(|table, _| (table.units().to_vec(), table.others().clone()));
+        let (watched, others, now) = shared.table(|table, now| {
+            let now = Stamp {
+                realtime: realtime_micros(),
+                monotonic: now,
+            };
+            (table.show(now.monotonic), table.others().clone(), now)
+        });
         let manager = shared
             .manager
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let now = Stamp {
-            realtime: realtime_micros(),
-            monotonic: monotonic_micros(),
-        };
         Ok(Units {
             watched,
             others,

@@ -15,6 +15,8 @@ pub struct Table {
     /// Positions in `units` by systemd's own name; an alias and its unit share one.
     by_id: HashMap<Arc<str>, Vec<usize>>,
     others: Others,
+    /// When the units were last shown to anybody, monotonic microseconds.
+    shown: u64,
     /// True once the first reading is complete: from then on every change counts.
     settled: bool,
 }
@@ -51,6 +53,7 @@ impl Table {
             units: Vec::new(),
             by_id: HashMap::new(),
             others: Others::default(),
+            shown: 0,
             settled: false,
         };
         for name in names {
@@ -60,7 +63,14 @@ impl Table {
         table
     }
 
-    /// The units, each as an immutable value that later changes leave alone.
+    /// The units to be shown with their counters as of `now`, each as an immutable value that later
+    /// changes leave alone.
+    pub fn show(&mut self, now: u64) -> Vec<Arc<Unit>> {
+        self.shown = now;
+        self.units.clone()
+    }
+
+    /// The units.
     pub fn units(&self) -> &[Arc<Unit>] {
         &self.units
     }
@@ -98,6 +108,7 @@ impl Table {
             let before = (unit.is_down(), unit.active_state == "failed");
             unit.detailed &= unit.loaded;
             unit.loaded = true;
+            unit.keep(self.shown);
             unit.apply(told, now, !self.settled && !unit.detailed);
             applied.detailed &= unit.detailed;
             applied.stands_otherwise |= before != (unit.is_down(), unit.active_state == "failed");
@@ -108,8 +119,9 @@ impl Table {
     /// Takes over a reply about the unit that systemd calls `id`. `is_whole` says that its
     /// properties are known with this one.
     pub fn reply(&mut self, id: &str, told: &Properties, is_whole: bool, now: u64) {
-        let settled = self.settled;
+        let (settled, shown) = (self.settled, self.shown);
         self.each(id, |unit| {
+            unit.keep(shown);
             unit.apply(told, now, !settled && !unit.detailed);
             unit.detailed |= is_whole;
         });
@@ -118,6 +130,13 @@ impl Table {
     /// Says that the properties of `id` may have changed unseen.
     pub fn forget(&mut self, id: &str) {
         self.each(id, |unit| unit.detailed = false);
+    }
+
+    /// Says that systemd read its unit files again: what was outdated is so no more.
+    pub fn forget_outdated(&mut self) {
+        for unit in self.units.iter_mut().filter(|unit| unit.need_daemon_reload) {
+            Arc::make_mut(unit).detailed = false;
+        }
     }
 
     /// The units whose properties are not known, by systemd's own names: the loaded ones, and
@@ -158,14 +177,18 @@ impl Table {
     }
 
     /// A job of this unit ended other than with `done`.
-    pub fn job_failed(&mut self, name: &str, result: Cow<'static, str>) {
-        self.each(name, |unit| unit.job_result = Some(result.clone()));
+    pub fn job_failed(&mut self, name: &str, result: &str) {
+        self.each(name, |unit| unit.job_result = Some(word(result)));
     }
 
     /// systemd dropped the unit from memory: nothing of it runs, and its counters start afresh
     /// should it come back.
     pub fn removed(&mut self, id: &str, now: u64) {
-        self.each(id, |unit| unit.unload(now));
+        let shown = self.shown;
+        self.each(id, |unit| {
+            unit.keep(shown);
+            unit.unload(now);
+        });
     }
 
     /// Takes over a list of every unit that systemd holds in memory. Units whose state differs
@@ -212,7 +235,9 @@ impl Table {
                 if !unit.is_down() {
                     differing.push(unit.id.to_string());
                 }
-                Arc::make_mut(unit).unload(now);
+                let unit = Arc::make_mut(unit);
+                unit.keep(self.shown);
+                unit.unload(now);
             }
         }
         self.others = others;
@@ -347,4 +372,476 @@ fn template(name: &str) -> Option<String> {
     let (prefix, rest) = name.split_once('@')?;
     let (_, suffix) = rest.rsplit_once('.')?;
     Some(format!("{prefix}@.{suffix}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::unit::{Stamp, Stamps};
+    use super::*;
+
+    const NAME: &str = "a.service";
+
+    /// A service as systemd itself has it, with the truth that no reader of signals sees whole.
+    #[derive(Debug, Clone, Default)]
+    struct Service {
+        now: u64,
+        state: &'static str,
+        sub_state: &'static str,
+        stamps: Stamps,
+        invocation: u128,
+        n_restarts: u32,
+        result: &'static str,
+        restarts: u64,
+        failures: u64,
+        starts: u64,
+    }
+
+    impl Service {
+        fn new() -> Self {
+            Self {
+                now: 1_000_000,
+                state: "inactive",
+                sub_state: "dead",
+                result: "success",
+                ..Self::default()
+            }
+        }
+
+        /// Sets the state and the stamps, as systemd does with every change.
+        fn enter(&mut self, state: &'static str, sub_state: &'static str, after: u64) {
+            self.now += after.max(1);
+            let now = Stamp {
+                realtime: self.now,
+                monotonic: self.now,
+            };
+            let is_down = |state| matches!(state, "inactive" | "failed");
+            if is_down(self.state) && !is_down(state) {
+                self.stamps.inactive_exit = now;
+            }
+            if !is_down(self.state) && is_down(state) {
+                self.stamps.inactive_enter = now;
+            }
+            if self.state != "active" && state == "active" {
+                self.stamps.active_enter = now;
+            }
+            if self.state == "active" && state != "active" {
+                self.stamps.active_exit = now;
+            }
+            self.stamps.state_change = now;
+            (self.state, self.sub_state) = (state, sub_state);
+        }
+
+        fn start(&mut self, after: u64) {
+            self.invocation += 1;
+            self.starts += 1;
+            self.result = "success";
+            self.enter("active", "running", after);
+        }
+
+        fn start_by_hand(&mut self, after: u64) {
+            if self.state == "active" {
+                self.enter("inactive", "dead", after);
+            }
+            self.n_restarts = 0;
+            self.start(1);
+        }
+
+        /// A crash, and the wait for the restart.
+        fn crash(&mut self, after: u64) {
+            if self.state != "active" {
+                return;
+            }
+            self.result = "exit-code";
+            self.failures += 1;
+            self.enter("failed", "failed", after);
+            self.enter("activating", "auto-restart", 1);
+        }
+
+        fn restart(&mut self, after: u64) {
+            if self.sub_state != "auto-restart" {
+                return;
+            }
+            self.n_restarts += 1;
+            self.restarts += 1;
+            self.enter("inactive", "dead", after);
+            self.start(1);
+        }
+
+        fn stop(&mut self, after: u64) {
+            if self.state == "active" {
+                self.enter("deactivating", "stop-sigterm", after);
+                self.enter("inactive", "dead", 5);
+            }
+        }
+
+        /// What the two signals say that follow a change: the service's own part comes first.
+        fn signals(&self) -> [Properties; 2] {
+            let own = Properties {
+                restart: Some("on-failure".into()),
+                n_restarts: Some(self.n_restarts),
+                result: Some(self.result.into()),
+                ..Properties::default()
+            };
+            let unit = Properties {
+                active_state: Some(self.state.into()),
+                sub_state: Some(self.sub_state.into()),
+                stamps: Some(self.stamps),
+                invocation: Some(self.invocation),
+                ..Properties::default()
+            };
+            [own, unit]
+        }
+
+        fn row(&self) -> Row {
+            Row {
+                name: NAME.to_owned(),
+                load_state: "loaded".into(),
+                active_state: self.state.into(),
+                sub_state: self.sub_state.into(),
+            }
+        }
+    }
+
+    fn read_in_full(table: &mut Table, service: &Service) {
+        table.list(&[service.row()], service.now);
+        let [own, unit] = service.signals();
+        table.reply(NAME, &own, false, service.now);
+        table.reply(NAME, &unit, true, service.now);
+    }
+
+    fn tell(table: &mut Table, service: &Service) {
+        for told in service.signals() {
+            table.signal(NAME, &told, service.now);
+        }
+    }
+
+    fn watched(service: &Service) -> Table {
+        let mut table = Table::new([NAME].into_iter(), Vec::new(), service.now);
+        read_in_full(&mut table, service);
+        table.settle();
+        table
+    }
+
+    fn entries(table: &Table, state: &str) -> u64 {
+        let tallies = table.units()[0]
+            .tallies(0)
+            .find(|(name, _, _)| *name == state);
+        tallies.map_or(0, |(_, _, entries)| entries)
+    }
+
+    #[test]
+    fn the_first_reading_counts_nothing() {
+        let mut service = Service::new();
+        service.start_by_hand(10);
+        for _ in 0..7 {
+            service.crash(10);
+            service.restart(10);
+        }
+        let table = watched(&service);
+        let unit = &table.units()[0];
+        let counted = unit.service.as_ref().unwrap();
+        assert_eq!(
+            (counted.n_restarts, counted.auto_restarts, counted.failures),
+            (7, 0, 0)
+        );
+        assert_eq!(unit.activations, 0);
+        assert_eq!(entries(&table, "active"), 0);
+    }
+
+    #[test]
+    fn every_round_of_a_loop_is_counted_once() {
+        let mut service = Service::new();
+        service.start_by_hand(10);
+        let mut table = watched(&service);
+        for _ in 0..5 {
+            service.crash(300_000);
+            tell(&mut table, &service);
+            service.restart(700_000);
+            tell(&mut table, &service);
+        }
+        let unit = &table.units()[0];
+        let counted = unit.service.as_ref().unwrap();
+        assert_eq!(
+            (counted.auto_restarts, counted.failures, unit.activations),
+            (5, 5, 5)
+        );
+        assert_eq!(entries(&table, "active"), 5);
+        assert_eq!(entries(&table, "failed"), 5);
+        let seconds: HashMap<_, _> = unit
+            .tallies(service.now)
+            .map(|(state, seconds, _)| (state, seconds))
+            .collect();
+        assert!((seconds["active"] - 1.5).abs() < 1e-3, "{seconds:?}");
+        assert!((seconds["activating"] - 3.5).abs() < 1e-3, "{seconds:?}");
+    }
+
+    #[test]
+    fn one_signal_for_a_whole_round_counts_the_round() {
+        let mut service = Service::new();
+        service.start_by_hand(10);
+        let mut table = watched(&service);
+        service.crash(1000);
+        service.restart(1000);
+        tell(&mut table, &service);
+        let counted = table.units()[0].service.as_ref().unwrap();
+        assert_eq!((counted.auto_restarts, counted.failures), (1, 1));
+        assert_eq!(entries(&table, "active"), 1);
+    }
+
+    #[test]
+    fn a_start_by_hand_sets_back_nrestarts_and_nothing_else() {
+        let mut service = Service::new();
+        service.start_by_hand(10);
+        let mut table = watched(&service);
+        for _ in 0..3 {
+            service.crash(10);
+            service.restart(10);
+            tell(&mut table, &service);
+        }
+        assert_ne!(
+            table.units()[0].service.as_ref().unwrap().recent_restarts[1],
+            0
+        );
+        service.start_by_hand(10);
+        tell(&mut table, &service);
+        let counted = table.units()[0].service.as_ref().unwrap();
+        assert_eq!((counted.n_restarts, counted.auto_restarts), (0, 3));
+        assert_eq!(
+            counted.recent_restarts,
+            [0, 0],
+            "a start by hand ends the loop"
+        );
+    }
+
+    #[test]
+    fn an_older_message_does_not_bring_back_the_past() {
+        let mut service = Service::new();
+        service.start_by_hand(10);
+        let mut table = watched(&service);
+        let [_, old] = service.signals();
+        service.stop(10);
+        tell(&mut table, &service);
+        table.signal(NAME, &old, service.now);
+        assert_eq!(table.units()[0].active_state, "inactive");
+        assert_eq!(entries(&table, "deactivating"), 1);
+    }
+
+    #[test]
+    fn a_new_state_of_a_newer_systemd_is_data() {
+        let service = Service::new();
+        let mut table = watched(&service);
+        let told = Properties {
+            active_state: Some("hibernating".into()),
+            sub_state: Some("deep".into()),
+            stamps: Some(Stamps {
+                state_change: Stamp {
+                    realtime: 2_000_000,
+                    monotonic: 2_000_000,
+                },
+                ..Stamps::default()
+            }),
+            ..Properties::default()
+        };
+        table.signal(NAME, &told, 2_000_000);
+        assert_eq!(table.units()[0].active_state, "hibernating");
+        assert_eq!(entries(&table, "hibernating"), 1);
+        assert_eq!(table.units()[0].tallies(0).count(), 7);
+    }
+
+    #[test]
+    fn an_absent_unit_stays_in_the_table_and_a_matching_one_goes_with_its_file() {
+        let pattern = glob::Pattern::new("q-*.service").unwrap();
+        let mut table = Table::new(["absent.service"].into_iter(), vec![pattern], 1);
+        let files = HashMap::from([("q-1.service".to_owned(), "enabled".to_owned())]);
+        table.files(&files, 2);
+        table.settle();
+        let names = |table: &Table| {
+            table
+                .units()
+                .iter()
+                .map(|unit| unit.name.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(&table), ["absent.service", "q-1.service"]);
+        assert_eq!(table.units()[0].load_state, "not-found");
+        table.files(&HashMap::new(), 3);
+        assert_eq!(names(&table), ["absent.service"]);
+        assert!(table.watches("q-2.service") && !table.watches("other.service"));
+    }
+
+    #[test]
+    fn an_alias_follows_its_unit() {
+        let mut table = Table::new(["alias.service"].into_iter(), Vec::new(), 1);
+        let row = Row {
+            name: NAME.to_owned(),
+            ..Service::new().row()
+        };
+        table.unloaded("alias.service", &row);
+        table.settle();
+        let mut service = Service::new();
+        service.start_by_hand(10);
+        tell(&mut table, &service);
+        assert_eq!(&*table.units()[0].name, "alias.service");
+        assert_eq!(table.units()[0].active_state, "active");
+    }
+
+    #[test]
+    fn units_that_nobody_watches_are_counted_and_the_failed_ones_named() {
+        let mut table = Table::new([NAME].into_iter(), Vec::new(), 1);
+        let other = |name: &str, state: &'static str| Row {
+            name: name.to_owned(),
+            load_state: "loaded".into(),
+            active_state: state.into(),
+            sub_state: state.into(),
+        };
+        table.list(
+            &[other("b.service", "failed"), other("c.mount", "active")],
+            1,
+        );
+        assert_eq!(table.others().counts.get("active"), Some(&1));
+        assert!(table.others().failed.contains("b.service"));
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Start(u64),
+        Crash(u64),
+        Restart(u64),
+        Stop(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let after = 1..2_000_000_u64;
+        prop_oneof![
+            after.clone().prop_map(Step::Start),
+            after.clone().prop_map(Step::Crash),
+            after.clone().prop_map(Step::Restart),
+            after.prop_map(Step::Stop),
+        ]
+    }
+
+    fn take(service: &mut Service, step: Step) {
+        match step {
+            Step::Start(after) => service.start_by_hand(after),
+            Step::Crash(after) => service.crash(after),
+            Step::Restart(after) => service.restart(after),
+            Step::Stop(after) => service.stop(after),
+        }
+    }
+
+    /// How the signals of one step reach us.
+    #[derive(Debug, Clone, Copy)]
+    enum Delivery {
+        Whole,
+        Twice,
+        OwnPartOnly,
+        UnitPartOnly,
+        Lost,
+        /// Lost with the connection; a full reading follows.
+        Reconnected,
+        /// An older message comes once more.
+        WithOldOne,
+    }
+
+    fn delivery() -> impl Strategy<Value = Delivery> {
+        prop_oneof![
+            4 => Just(Delivery::Whole),
+            1 => Just(Delivery::Twice),
+            1 => Just(Delivery::OwnPartOnly),
+            1 => Just(Delivery::UnitPartOnly),
+            1 => Just(Delivery::Lost),
+            1 => Just(Delivery::Reconnected),
+            1 => Just(Delivery::WithOldOne),
+        ]
+    }
+
+    /// Every counter of the unit, in one list.
+    fn counters(table: &mut Table, now: u64) -> Vec<f64> {
+        let unit = &table.show(now)[0];
+        let counted = unit.service.as_ref().unwrap();
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        let whole = [counted.auto_restarts, counted.failures, unit.activations].map(|n| n as f64);
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        let tallies = unit
+            .tallies(now)
+            .flat_map(|(_, seconds, entries)| [seconds, entries as f64]);
+        whole.into_iter().chain(tallies).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn signals_that_all_arrive_tell_the_whole_truth(
+            steps in prop::collection::vec(step(), 0..60),
+        ) {
+            let mut service = Service::new();
+            let mut table = watched(&service);
+            for step in steps {
+                take(&mut service, step);
+                tell(&mut table, &service);
+            }
+            let unit = &table.units()[0];
+            let counted = unit.service.as_ref().unwrap();
+            prop_assert_eq!(&unit.active_state, service.state);
+            prop_assert_eq!(counted.auto_restarts, service.restarts);
+            prop_assert_eq!(counted.failures, service.failures);
+            prop_assert_eq!(unit.activations, service.starts);
+        }
+
+        #[test]
+        fn whatever_is_lost_counters_never_fall_and_the_next_reading_is_right(
+            steps in prop::collection::vec((step(), delivery()), 0..60),
+        ) {
+            let mut service = Service::new();
+            service.start_by_hand(1);
+            service.starts = 0;
+            let mut table = watched(&service);
+            let began = service.now;
+            let mut before = counters(&mut table, service.now);
+            let mut old = service.signals();
+            for (step, delivery) in steps {
+                take(&mut service, step);
+                let [own, unit] = service.signals();
+                let now = service.now;
+                match delivery {
+                    Delivery::Whole => tell(&mut table, &service),
+                    Delivery::Twice => {
+                        tell(&mut table, &service);
+                        tell(&mut table, &service);
+                    }
+                    Delivery::OwnPartOnly => drop(table.signal(NAME, &own, now)),
+                    Delivery::UnitPartOnly => drop(table.signal(NAME, &unit, now)),
+                    Delivery::Lost => {}
+                    Delivery::Reconnected => {
+                        table.forget_details();
+                        read_in_full(&mut table, &service);
+                    }
+                    Delivery::WithOldOne => {
+                        tell(&mut table, &service);
+                        table.signal(NAME, &old[1], now);
+                    }
+                }
+                old = [own, unit];
+                let after = counters(&mut table, now);
+                for (before, after) in before.iter().zip(&after) {
+                    prop_assert!(before <= after, "{:?} fell to {:?}", before, after);
+                }
+                before = after;
+            }
+            table.forget_details();
+            read_in_full(&mut table, &service);
+            let unit = &table.units()[0];
+            let counted = unit.service.as_ref().unwrap();
+            prop_assert_eq!(&unit.active_state, service.state);
+            prop_assert_eq!(&unit.sub_state, service.sub_state);
+            prop_assert_eq!(counted.n_restarts, service.n_restarts);
+            // Only what a loss hid is missing: nothing is counted that did not happen.
+            prop_assert!(counted.auto_restarts <= service.restarts);
+            prop_assert!(unit.activations <= service.starts);
+            let watched: f64 = unit.tallies(service.now).map(|(_, seconds, _)| seconds).sum();
+            let elapsed = super::super::unit::micros_as_seconds(service.now - began);
+            prop_assert!((watched - elapsed).abs() < 1e-6, "{} of {} s", watched, elapsed);
+        }
+    }
 }

@@ -310,6 +310,13 @@ impl Unit {
         if let Some(file_state) = &told.unit_file_state {
             self.file_state = (!file_state.is_empty()).then(|| file_state.clone());
         }
+        // An older message than the last one: the newer one has said it all.
+        let changed_at = told
+            .stamps
+            .map_or(0, |stamps| stamps.state_change.monotonic);
+        if changed_at != 0 && changed_at < self.stamps.state_change.monotonic {
+            return;
+        }
         if let Some(invocation) = told.invocation
             && invocation != self.invocation
         {
@@ -329,7 +336,7 @@ impl Unit {
     /// lost or one signal stands for several changes.
     fn enter(
         &mut self,
-        active_state: &Cow<'static, str>,
+        active_state: &str,
         sub_state: Cow<'static, str>,
         stamps: Option<&Stamps>,
         now: u64,
@@ -337,12 +344,8 @@ impl Unit {
     ) {
         let stamps = stamps.copied().unwrap_or(self.stamps);
         let changed_at = stamps.state_change.monotonic;
-        // An older message than the last one: the newer one has said it all.
-        if changed_at != 0 && changed_at < self.stamps.state_change.monotonic {
-            return;
-        }
         if first {
-            self.active_state = active_state.clone();
+            self.active_state = word(active_state);
             self.accounted = now;
         } else {
             let result = self
@@ -355,37 +358,39 @@ impl Unit {
                 } else {
                     "inactive"
                 };
-            let ended = stamps.inactive_enter.monotonic > self.stamps.inactive_enter.monotonic;
+            let moved = stamps.inactive_enter.monotonic > self.stamps.inactive_enter.monotonic;
+            // An automatic restart passes through inactive on its way to the next run, and the
+            // ending before it was seen when the wait for it began.
+            let ended = moved
+                && (!self.sub_state.contains("auto-restart")
+                    || (is_failure(result) && active_state != "inactive"));
             for (at, state) in passed(&self.stamps, &stamps, active_state, down) {
                 self.account(at, Cow::Borrowed(state));
             }
-            if self.active_state != *active_state {
-                let at = if changed_at > self.accounted {
-                    changed_at
-                } else {
-                    now
-                };
-                self.account(at, active_state.clone());
+            if self.active_state != active_state {
+                let at = if changed_at == 0 { now } else { changed_at };
+                self.account(at, word(active_state));
             }
             if let Some(service) = &mut self.service {
                 service.settle(ended);
             }
         }
-        if !self
-            .tallies
-            .iter()
-            .any(|tally| tally.state == *active_state)
-        {
-            self.tallies.push(Tally {
-                state: active_state.clone(),
-                micros: 0,
-                entries: 0,
-            });
-        }
+        // It has its series from now on, also if this is the first reading.
+        self.tally(active_state);
         self.sub_state = sub_state;
         self.stamps = stamps;
         if !self.is_down() {
             self.missing_requirement = None;
+        }
+    }
+
+    /// Leaves the time until `shown` to the current state: a counter that was shown with it must
+    /// not fall, though the state turns out to have ended a little earlier.
+    pub(super) fn keep(&mut self, shown: u64) {
+        if shown > self.accounted {
+            let spent = shown - self.accounted;
+            self.tally(&self.active_state.clone()).micros += spent;
+            self.accounted = shown;
         }
     }
 
@@ -412,14 +417,14 @@ impl Unit {
         }
     }
 
-    fn tally(&mut self, state: &Cow<'static, str>) -> &mut Tally {
+    fn tally(&mut self, state: &str) -> &mut Tally {
         let index = self
             .tallies
             .iter()
-            .position(|tally| tally.state == *state)
+            .position(|tally| tally.state == state)
             .unwrap_or_else(|| {
                 self.tallies.push(Tally {
-                    state: state.clone(),
+                    state: word(state),
                     micros: 0,
                     entries: 0,
                 });

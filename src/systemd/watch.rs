@@ -13,7 +13,7 @@ use zbus::message::Type;
 use super::bus::{self, Bus, BusError};
 use super::sources::Sources;
 use super::table::Table;
-use super::unit::{Row, suffix, word};
+use super::unit::{Properties, Row, suffix};
 use super::{Phase, Shared, monotonic_micros, properties};
 
 /// How long one call may take; systemd answers in a millisecond, and in a second while it reloads
@@ -104,6 +104,8 @@ struct Session<'a> {
     listed_at: Instant,
     /// Signs of life that were asked for and did not come yet, oldest first.
     pings: Vec<(u32, Instant)>,
+    /// When the last one was asked for.
+    asked_at: Instant,
     /// What the messages taken since ask for.
     wants: Wants,
     /// Units that a signal came for since this was last cleared.
@@ -127,6 +129,7 @@ struct Wants {
 impl<'a> Session<'a> {
     fn new(shared: &'a Shared, bus: Bus<'a>) -> Self {
         let now = Instant::now();
+        shared.set_reloading(false);
         Self {
             shared,
             bus,
@@ -136,6 +139,7 @@ impl<'a> Session<'a> {
             list_at: None,
             listed_at: now,
             pings: Vec::new(),
+            asked_at: now,
             wants: Wants::default(),
             told: HashSet::new(),
             sources: Sources::default(),
@@ -246,26 +250,28 @@ impl<'a> Session<'a> {
     /// Waits for any message of systemd's, asking now and then.
     async fn wait_for_life(&mut self) -> Result<(), BusError> {
         let before = self.shared.heard();
-        while self.shared.heard() == before {
-            if self.pings.len() == PINGS {
-                return Err(BusError::Closed(
-                    "systemd has not answered for minutes".to_owned(),
-                ));
-            }
+        for _ in 0..PINGS {
             self.ask_for_life().await?;
-            if let Ok(message) = timeout(SIGN_OF_LIFE_TIMEOUT, self.bus.next()).await {
+            let until = Instant::now() + SIGN_OF_LIFE_TIMEOUT;
+            while let Ok(message) = timeout_at(until, self.bus.next()).await {
                 self.take(&message?);
+                if self.shared.heard() != before {
+                    self.pings.clear();
+                    return Ok(());
+                }
             }
         }
-        self.pings.clear();
-        Ok(())
+        Err(BusError::Closed(
+            "systemd has not answered for minutes".to_owned(),
+        ))
     }
 
     async fn ask_for_life(&mut self) -> Result<(), BusError> {
         let peer = "org.freedesktop.DBus.Peer";
         let ping = bus::call(bus::SYSTEMD, bus::MANAGER_PATH, peer, "Ping", &())?;
         let serial = self.bus.send(&ping).await?;
-        self.pings.push((serial, Instant::now()));
+        self.asked_at = Instant::now();
+        self.pings.push((serial, self.asked_at));
         Ok(())
     }
 
@@ -274,9 +280,11 @@ impl<'a> Session<'a> {
         if let Some((_, asked)) = self.pings.first() {
             return Some(*asked + SIGN_OF_LIFE_TIMEOUT);
         }
+        // The bus answers at once for a systemd that is not there: no reason to ask at once again.
+        let quiet_since = self.shared.heard().max(self.asked_at);
         self.shared
             .looked_within(LOOKED_AT)
-            .then(|| self.shared.heard() + SILENCE)
+            .then(|| quiet_since + SILENCE)
     }
 
     /// Asks for a sign of life if one is due, and notices if the last one did not come.
@@ -300,7 +308,7 @@ impl<'a> Session<'a> {
     async fn read_everything(&mut self) -> Result<(), BusError> {
         if self.bus.is_bus {
             let reply = self
-                .call("GetNameOwner", bus_call("GetNameOwner", &bus::SYSTEMD)?)
+                .call("GetNameOwner", bus_call("GetNameOwner", bus::SYSTEMD)?)
                 .await?;
             self.owner = Some(read("GetNameOwner", reply.body().deserialize::<String>())?);
         }
@@ -385,6 +393,9 @@ impl<'a> Session<'a> {
         for name in &changes.units {
             self.table(|table, _| table.forget(name));
         }
+        if reloaded {
+            self.table(|table, _| table.forget_outdated());
+        }
         if changes.directories || reloaded {
             self.read_files().await
         } else {
@@ -459,13 +470,12 @@ impl<'a> Session<'a> {
         }
         self.calls("GetAll", calls, |session, index, reply| {
             let (id, is_last) = targets[index];
-            let reply = match reply {
-                Ok(reply) => reply,
-                // It is gone, or of a type that has no such interface: the next list tells.
-                Err(BusError::Refused { .. }) => return Ok(()),
+            let told = match reply {
+                Ok(reply) => read("GetAll", properties::of_reply(&reply))?,
+                // It is gone, which the next list tells, or has nothing more to say.
+                Err(BusError::Refused { .. }) => Properties::default(),
                 Err(error) => return Err(error),
             };
-            let told = read("GetAll", properties::of_reply(&reply))?;
             session.table(|table, now| table.reply(id, &told, is_last, now));
             Ok(())
         })
@@ -607,7 +617,7 @@ impl<'a> Session<'a> {
                 if let Ok((_, _, unit, result)) = body.deserialize::<Removed<'_>>()
                     && result != "done"
                 {
-                    self.table(|table, _| table.job_failed(unit, word(result)));
+                    self.table(|table, _| table.job_failed(unit, result));
                 }
             }
             "Reloading" => {
@@ -633,6 +643,7 @@ impl<'a> Session<'a> {
                 .set_phase(Phase::Down("systemd is not on the bus".to_owned()));
         } else {
             self.owner = Some(new.to_owned());
+            self.shared.set_heard();
             self.shared.set_reloading(false);
             self.wants.reading = true;
         }

@@ -1,0 +1,87 @@
+//! Prometheus text 0.0.4, made from the OpenMetrics that the encoder writes.
+
+use std::fmt::{self, Write};
+
+/// Turns OpenMetrics into text 0.0.4 on its way to the string: there a counter's `_total` belongs
+/// to the family's name too, and there is neither a unit nor an end mark.
+pub struct Classic<'a> {
+    out: &'a mut String,
+    /// The comment that is being written; `None` within a sample.
+    comment: Option<String>,
+    at_line_start: bool,
+    /// HELP comes before TYPE, which decides the name.
+    help: String,
+}
+
+impl<'a> Classic<'a> {
+    /// A writer of OpenMetrics that puts text 0.0.4 at the end of `out`.
+    pub fn new(out: &'a mut String) -> Self {
+        Self {
+            out,
+            comment: None,
+            at_line_start: true,
+            help: String::new(),
+        }
+    }
+
+    fn comment(&mut self, line: &str) -> fmt::Result {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            help.clone_into(&mut self.help);
+        } else if let Some((name, kind)) = line
+            .strip_prefix("# TYPE ")
+            .and_then(|line| line.split_once(' '))
+        {
+            let total = if kind == "counter" { "_total" } else { "" };
+            let help = self.help.strip_prefix(name).unwrap_or("");
+            writeln!(
+                self.out,
+                "# HELP {name}{total}{help}\n# TYPE {name}{total} {kind}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Classic<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive('\n') {
+            if self.at_line_start && part.starts_with('#') {
+                self.comment = Some(String::new());
+            }
+            self.at_line_start = part.ends_with('\n');
+            let Some(mut comment) = self.comment.take() else {
+                self.out.push_str(part);
+                continue;
+            };
+            comment.push_str(part);
+            if self.at_line_start {
+                self.comment(comment.trim_end())?;
+            } else {
+                self.comment = Some(comment);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_named_as_their_samples_and_the_end_mark_goes() {
+        let openmetrics = "# HELP a Starts.\n# TYPE a counter\na_total{name=\"#x\"} 1\n\
+                           # HELP b Now.\n# TYPE b gauge\n# UNIT b seconds\nb 2\n# EOF\n";
+        let classic = "# HELP a_total Starts.\n# TYPE a_total counter\na_total{name=\"#x\"} 1\n\
+                       # HELP b Now.\n# TYPE b gauge\nb 2\n";
+        let mut whole = String::new();
+        Classic::new(&mut whole).write_str(openmetrics).unwrap();
+        assert_eq!(whole, classic);
+        let mut by_character = String::new();
+        let mut writer = Classic::new(&mut by_character);
+        for character in openmetrics.chars() {
+            writer.write_char(character).unwrap();
+        }
+        assert_eq!(by_character, classic);
+    }
+}
