@@ -44,6 +44,12 @@ impl<'a> Classic<'a> {
 
 impl Write for Classic<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Nearly all that comes is a part of a sample.
+        let is_plain = !self.at_line_start && self.comment.is_none();
+        if is_plain && !text.as_bytes().contains(&b'\n') {
+            self.out.push_str(text);
+            return Ok(());
+        }
         for part in text.split_inclusive('\n') {
             if self.at_line_start && part.starts_with('#') {
                 self.comment = Some(String::new());

@@ -1,10 +1,10 @@
 //! What a unit uses, straight from its cgroup's files: no D-Bus, no work for systemd.
 
-use std::fs::File;
-use std::io::Read;
-
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
+
+/// More than any of the files here holds.
+const LONGEST: usize = 2048;
 
 /// Use and limits of one unit's cgroup. `None` where the controller is not there, the limit is not
 /// set, or nothing of the unit runs.
@@ -81,13 +81,18 @@ impl Hierarchies {
             usage.cpu_seconds = group
                 .read("cpu.stat")
                 .and_then(|text| keyed(&text, "usage_usec").map(super::unit::micros_as_seconds));
-            usage.memory = group.read("memory.current").and_then(|text| number(&text));
-            usage.memory_max = group.read("memory.max").and_then(|text| number(&text));
-            usage.oom_kills = group
-                .read("memory.events")
-                .and_then(|text| keyed(&text, "oom_kill"));
-            usage.tasks = group.read("pids.current").and_then(|text| number(&text));
-            usage.tasks_max = group.read("pids.max").and_then(|text| number(&text));
+            // Without the controller there is none of its files.
+            if let Some(text) = group.read("memory.current") {
+                usage.memory = number(&text);
+                usage.memory_max = group.read("memory.max").and_then(|text| number(&text));
+                usage.oom_kills = group
+                    .read("memory.events")
+                    .and_then(|text| keyed(&text, "oom_kill"));
+            }
+            if let Some(text) = group.read("pids.current") {
+                usage.tasks = number(&text);
+                usage.tasks_max = group.read("pids.max").and_then(|text| number(&text));
+            }
         }
         if let Some(group) = open(self.cpu.as_deref(), control_group) {
             usage.cpu_seconds = group.read("cpuacct.usage").and_then(|text| {
@@ -141,9 +146,11 @@ impl Group {
             Mode::empty(),
         )
         .ok()?;
-        let mut text = String::new();
-        File::from(file).read_to_string(&mut text).ok()?;
-        Some(text)
+        // The kernel gives such a file in one piece; asking for its size or its end is work.
+        let mut text = vec![0; LONGEST];
+        let length = rustix::io::read(&file, &mut text).ok()?;
+        text.truncate(length);
+        String::from_utf8(text).ok()
     }
 }
 

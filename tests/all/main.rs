@@ -9,13 +9,16 @@
 )]
 
 mod expect;
+mod failures;
 mod harness;
 mod healthy;
 mod host;
 mod loops;
 mod machine;
+mod messages;
 mod metrics;
 mod prometheus;
+mod restarts;
 mod server;
 mod units;
 mod wait;

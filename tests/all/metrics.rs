@@ -86,6 +86,14 @@ impl Metrics {
         series
     }
 
+    /// The values of one name, by the value of the label that tells them apart.
+    pub fn by_label(&self, name: &str, label: &str) -> BTreeMap<String, f64> {
+        let samples = self.samples.iter().filter(|sample| sample.name == name);
+        samples
+            .map(|sample| (sample.labels[label].clone(), sample.value))
+            .collect()
+    }
+
     /// The lines of one name as they came.
     pub fn lines(&self, name: &str) -> String {
         let lines = self.samples.iter().filter(|sample| sample.name == name);

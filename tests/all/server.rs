@@ -48,6 +48,14 @@ impl Machine {
         self.try_run(&[&[BINARY, "check"], args].concat())
     }
 
+    /// As [`check`](Self::check), run by a user whom only the system bus tells anything.
+    pub fn check_as(&self, user: &str, args: &[&str]) -> Output {
+        self.install_exporter();
+        let user = ["--reuid", user, "--regid", user, "--clear-groups"];
+        self.try_run(&[&["setpriv"], &user[..], &[BINARY, "check"], args].concat())
+    }
+
+    /// Once: a program that runs cannot be written to.
     fn install_exporter(&self) {
         // Beside it first: a program that runs cannot be written to.
         let new = format!("{BINARY}.new");
@@ -120,6 +128,16 @@ impl<'m> Server<'m> {
     #[track_caller]
     pub fn scrape(&self) -> Metrics {
         let response = self.get("/metrics", &[("Accept", "text/plain; version=0.0.4")]);
+        assert_eq!(response.status, 200, "{response:?}");
+        Metrics::parse(&response.text())
+    }
+
+    /// As [`scrape`](Self::scrape), by a scraper that says how long it waits. The exporter answers
+    /// something other than 200 when that is over.
+    #[track_caller]
+    pub fn scrape_within(&self, seconds: &str) -> Metrics {
+        let timeout = ("X-Prometheus-Scrape-Timeout-Seconds", seconds);
+        let response = self.get("/metrics", &[timeout]);
         assert_eq!(response.status, 200, "{response:?}");
         Metrics::parse(&response.text())
     }
