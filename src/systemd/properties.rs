@@ -127,6 +127,7 @@ pub fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
         exec_main_status: integer(all.get("ExecMainStatus")),
         exec_main_start: micros("ExecMainStartTimestampMonotonic"),
         control_group: text(all.get("ControlGroup")).map(Cow::into_owned),
+        slice: text(all.get("Slice")).map(Cow::into_owned),
         last_trigger: micros("LastTriggerUSec"),
         next_elapse_realtime: micros("NextElapseUSecRealtime"),
         next_elapse_monotonic: micros("NextElapseUSecMonotonic"),

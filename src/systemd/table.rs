@@ -113,14 +113,6 @@ impl Table {
             unit.apply(told, now, !self.settled && !unit.detailed);
             // A signal of a socket says that its counters moved, but not where to.
             unit.detailed &= unit.socket.is_none();
-            // The cgroup is made with the first start, and no signal names it.
-            if before.0
-                && !unit.is_down()
-                && unit.service.is_some()
-                && unit.control_group.is_empty()
-            {
-                unit.detailed = false;
-            }
             applied.detailed &= unit.detailed;
             applied.stands_otherwise |= before != (unit.is_down(), unit.active_state == "failed");
         }

@@ -63,6 +63,7 @@ pub struct Properties {
     /// ExecMainStartTimestampMonotonic, microseconds.
     pub exec_main_start: Option<u64>,
     pub control_group: Option<String>,
+    pub slice: Option<String>,
     /// LastTriggerUSec: realtime microseconds.
     pub last_trigger: Option<u64>,
     pub next_elapse_realtime: Option<u64>,
@@ -305,10 +306,11 @@ impl Unit {
             told.drop_in_paths.clone().map(Into::into),
         );
         set(&mut self.requires, told.requires.clone().map(Into::into));
-        if let Some(group) = &told.control_group
-            && !group.is_empty()
-        {
-            self.control_group = group.as_str().into();
+        match (told.control_group.as_deref(), &told.slice) {
+            (Some(group), _) if !group.is_empty() => self.control_group = group.into(),
+            // It is made with the first start, and no signal names it; but its place is known.
+            (_, Some(slice)) => self.control_group = control_group(slice, &self.id).into(),
+            _ => {}
         }
         // An older message than the last one: the newer one has said it all.
         let changed_at = told
@@ -556,6 +558,22 @@ fn passed(
     changes
 }
 
+/// Where systemd makes the cgroup of a unit in this slice: `a-b.slice` lies in `a.slice`.
+fn control_group(slice: &str, id: &str) -> String {
+    let stem = slice.strip_suffix(".slice").unwrap_or(slice);
+    let parents = stem
+        .match_indices('-')
+        .filter_map(|(dash, _)| stem.get(..dash));
+    let mut path: String = parents
+        .chain([stem])
+        .filter(|slice| !slice.is_empty() && *slice != "-")
+        .flat_map(|slice| ["/", slice, ".slice"])
+        .collect();
+    path.push('/');
+    path.push_str(id);
+    path
+}
+
 /// A Result that counts as a failure.
 pub fn is_failure(result: &str) -> bool {
     !matches!(result, "" | "success" | "exec-condition")
@@ -677,6 +695,17 @@ mod tests {
         assert!(WORDS.is_sorted());
         assert!(matches!(word("deactivating"), Cow::Borrowed(_)));
         assert!(matches!(word("never-heard-of"), Cow::Owned(_)));
+    }
+
+    #[test]
+    fn a_cgroup_lies_in_its_slices() {
+        let path = |slice| control_group(slice, "a.service");
+        assert_eq!(path("system.slice"), "/system.slice/a.service");
+        assert_eq!(
+            path("a-b-c.slice"),
+            "/a.slice/a-b.slice/a-b-c.slice/a.service"
+        );
+        assert_eq!(path("-.slice"), "/a.service");
     }
 
     #[test]
