@@ -28,6 +28,8 @@ pub struct Usage {
 #[derive(Debug, Clone, Default)]
 pub struct Hierarchies {
     unified: Option<String>,
+    /// Controllers of the unified hierarchy: where they are missing at the top, no unit has them.
+    controllers: Vec<String>,
     cpu: Option<String>,
     memory: Option<String>,
     pids: Option<String>,
@@ -38,7 +40,16 @@ impl Hierarchies {
     pub fn mounted() -> Self {
         // Without the list there are no cgroups to read, as on a host that has none.
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        Self::from_mounts(&mounts)
+        let mut found = Self::from_mounts(&mounts);
+        if let Some(unified) = &found.unified {
+            let controllers = std::fs::read_to_string(format!("{unified}/cgroup.controllers"));
+            found.controllers = controllers
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect();
+        }
+        found
     }
 
     fn from_mounts(mounts: &str) -> Self {
@@ -81,15 +92,19 @@ impl Hierarchies {
             usage.cpu_seconds = group
                 .read("cpu.stat")
                 .and_then(|text| keyed(&text, "usage_usec").map(super::unit::micros_as_seconds));
-            // Without the controller there is none of its files.
-            if let Some(text) = group.read("memory.current") {
+            let has = |controller: &str| self.controllers.iter().any(|name| name == controller);
+            if has("memory")
+                && let Some(text) = group.read("memory.current")
+            {
                 usage.memory = number(&text);
                 usage.memory_max = group.read("memory.max").and_then(|text| number(&text));
                 usage.oom_kills = group
                     .read("memory.events")
                     .and_then(|text| keyed(&text, "oom_kill"));
             }
-            if let Some(text) = group.read("pids.current") {
+            if has("pids")
+                && let Some(text) = group.read("pids.current")
+            {
                 usage.tasks = number(&text);
                 usage.tasks_max = group.read("pids.max").and_then(|text| number(&text));
             }
@@ -200,6 +215,7 @@ mod tests {
         let unified = Some(root.path().to_str().unwrap().to_owned());
         let hierarchies = Hierarchies {
             unified,
+            controllers: vec!["memory".to_owned(), "pids".to_owned()],
             ..Hierarchies::default()
         };
         let usage = hierarchies.usage("/system.slice/a.service");
