@@ -44,11 +44,14 @@ impl<'a> Classic<'a> {
 
 impl Write for Classic<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Nearly all that comes is a part of a sample.
-        let is_plain = !self.at_line_start && self.comment.is_none();
-        if is_plain && !text.as_bytes().contains(&b'\n') {
-            self.out.push_str(text);
-            return Ok(());
+        // Nearly all that comes is a part of a sample, or the end of its line.
+        if self.comment.is_none() {
+            let is_comment = self.at_line_start && text.starts_with('#');
+            if text == "\n" || (!is_comment && !text.as_bytes().contains(&b'\n')) {
+                self.at_line_start = text == "\n" || (self.at_line_start && text.is_empty());
+                self.out.push_str(text);
+                return Ok(());
+            }
         }
         for part in text.split_inclusive('\n') {
             if self.at_line_start && part.starts_with('#') {

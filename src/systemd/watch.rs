@@ -346,9 +346,9 @@ impl<'a> Session<'a> {
         let rows = self.list().await?;
         self.table(|table, now| table.list(&rows, now));
         self.read_files().await?;
-        // Before the properties are read: what changes from now on is newer than they are.
-        self.look_at_sources().await;
         self.read_details().await?;
+        // Now that the files' paths are known: what changes from here on is newer than what was read.
+        self.look_at_sources().await;
         // It left the bus meanwhile: what was read is of no use.
         if self.wants.reading || (self.bus.is_bus && self.owner.is_none()) {
             self.wants.reading = true;
