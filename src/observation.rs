@@ -83,7 +83,8 @@ impl Host {
         // Files of a file system in memory: quick, but many.
         let work = tokio::task::spawn_blocking(move || {
             let observe = |unit: Arc<Unit>| {
-                let usage = if unit.is_down() {
+                // Nothing of it runs, so there is no cgroup.
+                let usage = if unit.is_down() || unit.sub_state == "exited" {
                     Usage::default()
                 } else {
                     hierarchies.usage(&unit.control_group)
