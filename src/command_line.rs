@@ -92,10 +92,11 @@ pub struct Config {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Web")]
 pub struct Web {
-    /// Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100 or host:9100.
-    /// Without a host: on every address. May be given more than once
+    /// Where to listen; without a host on every address.
     #[arg(
         long = "web.listen-address",
+        help = "Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100 or host:9100. \
+                Without a host: on every address. May be given more than once",
         global = true,
         value_name = "ADDRESS",
         default_value = ":20107"

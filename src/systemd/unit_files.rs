@@ -231,7 +231,7 @@ fn points_into(path: &Path, directories: &[String]) -> bool {
     })
 }
 
-/// What a unit can be that nothing enables, by its [Install] section.
+/// What a unit can be that nothing enables, by its section `[Install]`.
 fn install_state(text: &str) -> &'static str {
     let mut in_install = false;
     let mut has_also = false;
