@@ -7,7 +7,7 @@ use crate::baseline::Baseline;
 use crate::process::Process;
 use crate::systemd::cgroup::{Hierarchies, Usage};
 use crate::systemd::unit::{Stamp, Unit};
-use crate::systemd::{Link, Manager, Others, Watch};
+use crate::systemd::{self, Link, Manager, Others, Watch};
 
 /// What one look saw. Never changed after; same observation, same bytes.
 #[derive(Debug)]
@@ -67,18 +67,23 @@ impl Host {
     /// Looks at everything at once; what did not answer by `deadline` is unknown in the result.
     pub async fn look(&self, deadline: Instant) -> Observation {
         let started = Instant::now();
-        let units = self.look_at_units(deadline).await;
+        let told = self.watch.units(deadline.into()).await;
+        // At the same moment: nothing is awaited in between.
+        let link = self.watch.link();
+        let units = match told {
+            Ok(units) => self.with_usage(units, deadline).await,
+            Err(reason) => Err(reason),
+        };
         Observation {
             baseline: self.baseline.clone(),
             units,
             units_took: started.elapsed(),
-            link: self.watch.link(),
+            link,
             process: Process::read(),
         }
     }
 
-    async fn look_at_units(&self, deadline: Instant) -> Result<Units, String> {
-        let units = self.watch.units(deadline.into()).await?;
+    async fn with_usage(&self, units: systemd::Units, deadline: Instant) -> Result<Units, String> {
         let hierarchies = self.hierarchies.clone();
         // Files of a file system in memory: quick, but many.
         let work = tokio::task::spawn_blocking(move || {
