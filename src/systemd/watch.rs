@@ -503,13 +503,15 @@ impl<'a> Session<'a> {
         let make = |number: usize| {
             let (id, name) = targets[number];
             let path = object_path(id);
-            match (name, own_interface(id)) {
-                (None, Some(own)) => {
-                    bus::call(bus::SYSTEMD, &path, bus::PROPERTIES, "GetAll", &own)
-                }
-                (name, _) => {
-                    let body = (UNIT_INTERFACE, name.unwrap_or("Id"));
+            match name {
+                Some(name) => {
+                    let body = (UNIT_INTERFACE, name);
                     bus::call(bus::SYSTEMD, &path, bus::PROPERTIES, "Get", &body)
+                }
+                // Only of those that have one.
+                None => {
+                    let own = own_interface(id).unwrap_or_default();
+                    bus::call(bus::SYSTEMD, &path, bus::PROPERTIES, "GetAll", &own)
                 }
             }
         };
