@@ -470,7 +470,7 @@ fn judge_unit(observed: &Observed, named: Option<&baseline::Unit>, now: u64) -> 
     let start_within = named.map_or(baseline::START_WITHIN, |named| named.start_within);
     let failed = unit.active_state == "failed";
     let missing = unit.load_state == "not-found"
-        || (unit.file_state.is_none() && !unit.fragment_path.is_empty());
+        || (unit.file_sought && unit.file_state.is_none() && !unit.fragment_path.is_empty());
     let masked = unit.load_state == "masked"
         || matches!(
             unit.file_state.as_deref(),
@@ -640,6 +640,28 @@ mod tests {
             !is_looping(&restarted_at([105, 100]), 115 * MINUTE),
             "it has held since"
         );
+    }
+
+    #[test]
+    fn a_file_that_nobody_could_look_for_is_not_missing() {
+        let mut unit = restarted_at([0, 0]);
+        unit.load_state = Cow::Borrowed("loaded");
+        unit.fragment_path = "/etc/systemd/system/a.service".into();
+        let named = baseline::Unit {
+            name: "a.service".to_owned(),
+            expected: Expected::Running,
+            tier: 1,
+            because: None,
+            start_within: baseline::START_WITHIN,
+        };
+        let mut judged = |sought| {
+            unit.file_sought = sought;
+            let unit = Arc::new(unit.clone());
+            let usage = crate::systemd::cgroup::Usage::default();
+            judge_unit(&Observed { unit, usage }, Some(&named), MINUTE)
+        };
+        assert!(judged(false).holds());
+        assert!(judged(true).is(Deviation::Missing));
     }
 
     #[test]

@@ -120,8 +120,8 @@ impl Table {
     }
 
     /// Takes over a reply about the unit that systemd calls `id`. `is_whole` says that its
-    /// properties are known with this one. Gives
-    /// true if a file came up that the unit did not have before, so the files have to be read.
+    /// properties are known with this one. True if a file came up that the unit did not have
+    /// before, so that the files have to be read.
     pub fn reply(&mut self, id: &str, told: &Properties, is_whole: bool, now: u64) -> bool {
         let (settled, shown) = (self.settled, self.shown);
         let mut has_new_file = false;
@@ -300,8 +300,10 @@ impl Table {
         }
         for unit in &mut self.units {
             let file_state = files.state(&unit.name);
-            if unit.file_state.as_ref() != file_state {
-                Arc::make_mut(unit).file_state = file_state.cloned();
+            if unit.file_state.as_ref() != file_state || !unit.file_sought {
+                let unit = Arc::make_mut(unit);
+                unit.file_state = file_state.cloned();
+                unit.file_sought = true;
             }
         }
         let named = &self.named;

@@ -97,6 +97,8 @@ pub struct Unit {
     pub sub_state: Cow<'static, str>,
     /// UnitFileState; `None` where no unit file exists.
     pub file_state: Option<Cow<'static, str>>,
+    /// True once its file was looked for: before that, `file_state` says nothing.
+    pub file_sought: bool,
     /// FragmentPath; empty where there is none.
     pub fragment_path: Box<str>,
     /// DropInPaths.
@@ -219,6 +221,7 @@ impl Unit {
             active_state: Cow::Borrowed("inactive"),
             sub_state: Cow::Borrowed("dead"),
             file_state: None,
+            file_sought: false,
             fragment_path: Box::default(),
             drop_in_paths: Box::default(),
             need_daemon_reload: false,
