@@ -607,6 +607,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
+    use crate::systemd::cgroup::Usage;
 
     const MINUTE: u64 = 60_000_000;
 
@@ -642,11 +643,7 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_file_that_nobody_could_look_for_is_not_missing() {
-        let mut unit = restarted_at([0, 0]);
-        unit.load_state = Cow::Borrowed("loaded");
-        unit.fragment_path = "/etc/systemd/system/a.service".into();
+    fn judged(unit: &Unit) -> Judged {
         let named = baseline::Unit {
             name: "a.service".to_owned(),
             expected: Expected::Running,
@@ -654,14 +651,41 @@ mod tests {
             because: None,
             start_within: baseline::START_WITHIN,
         };
-        let mut judged = |sought| {
-            unit.file_sought = sought;
-            let unit = Arc::new(unit.clone());
-            let usage = crate::systemd::cgroup::Usage::default();
-            judge_unit(&Observed { unit, usage }, Some(&named), MINUTE)
-        };
-        assert!(judged(false).holds());
-        assert!(judged(true).is(Deviation::Missing));
+        let (unit, usage) = (Arc::new(unit.clone()), Usage::default());
+        judge_unit(&Observed { unit, usage }, Some(&named), MINUTE)
+    }
+
+    #[test]
+    fn a_service_on_its_way_down_does_not_run() {
+        let mut unit = restarted_at([0, 0]);
+        unit.load_state = Cow::Borrowed("loaded");
+        assert!(judged(&unit).holds());
+        unit.active_state = Cow::Borrowed("deactivating");
+        assert!(judged(&unit).is(Deviation::Stopped));
+    }
+
+    #[test]
+    fn a_oneshot_holds_when_it_ended_well_unless_it_should_have_stayed_active() {
+        let mut unit = restarted_at([0, 0]);
+        unit.load_state = Cow::Borrowed("loaded");
+        unit.active_state = Cow::Borrowed("inactive");
+        unit.kind = Cow::Borrowed("oneshot");
+        let service = unit.service.as_mut().unwrap();
+        service.last_exit = Some((1, 0));
+        assert!(judged(&unit).holds());
+        unit.service.as_mut().unwrap().remain_after_exit = true;
+        assert!(judged(&unit).is(Deviation::Stopped));
+    }
+
+    #[test]
+    fn a_file_that_nobody_could_look_for_is_not_missing() {
+        let mut unit = restarted_at([0, 0]);
+        unit.load_state = Cow::Borrowed("loaded");
+        unit.fragment_path = "/etc/systemd/system/a.service".into();
+        unit.file_sought = false;
+        assert!(judged(&unit).holds());
+        unit.file_sought = true;
+        assert!(judged(&unit).is(Deviation::Missing));
     }
 
     #[test]

@@ -618,6 +618,44 @@ mod tests {
     }
 
     #[test]
+    fn a_start_by_hand_ends_a_loop_also_where_systemd_goes_on_counting() {
+        let mut service = Service::new();
+        service.start_by_hand(10);
+        let mut table = watched(&service);
+        for _ in 0..3 {
+            service.crash(10);
+            service.restart(10);
+            tell(&mut table, &service);
+        }
+        service.crash(10);
+        tell(&mut table, &service);
+        // While it waits for the next automatic restart.
+        service.enter("inactive", "dead", 10);
+        service.start(10);
+        tell(&mut table, &service);
+        let counted = table.units()[0].service.as_ref().unwrap();
+        assert_eq!((counted.n_restarts, counted.recent_restarts), (3, [0, 0]));
+    }
+
+    #[test]
+    fn an_instance_that_only_a_pattern_names_goes_with_systemds_memory_of_it() {
+        let pattern = glob::Pattern::new("q@*.service").unwrap();
+        let mut table = Table::new([].into_iter(), vec![pattern], 1);
+        table.settle();
+        let row = Row {
+            name: "q@1.service".to_owned(),
+            ..Service::new().row()
+        };
+        let files = UnitFiles::of(&[("q@.service", "static")]);
+        table.list(&[row], 2);
+        table.files(&files, 2);
+        assert_eq!(table.units()[0].file_state.as_deref(), Some("static"));
+        table.removed("q@1.service", 3);
+        table.files(&files, 3);
+        assert!(table.units().is_empty());
+    }
+
+    #[test]
     fn an_older_message_does_not_bring_back_the_past() {
         let mut service = Service::new();
         service.start_by_hand(10);
