@@ -6,6 +6,7 @@ mod findings;
 mod logging;
 mod metrics;
 mod observation;
+mod probe;
 mod process;
 mod report;
 mod server;
