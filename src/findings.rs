@@ -9,10 +9,6 @@ use crate::observation::{Observation, Observed, Units};
 use crate::systemd::exit;
 use crate::systemd::unit::{Unit, is_failure};
 
-/// Two automatic restarts within this time are a loop. A loop of one restart every five minutes
-/// must count, so must one that misses a beat.
-const LOOP_WINDOW: Duration = Duration::from_secs(15 * 60);
-
 /// Everything found, in the order in which it is told.
 #[derive(Debug)]
 pub struct Findings {
@@ -482,7 +478,7 @@ fn judge_unit(observed: &Observed, named: Option<&baseline::Unit>, now: u64) -> 
     );
     let troubles = [
         (Deviation::Failed, failed),
-        (Deviation::Restarting, is_looping(unit, now)),
+        (Deviation::Restarting, unit.is_looping(now)),
         (
             Deviation::ActivatingTooLong,
             is_stuck(unit, start_within, now),
@@ -554,16 +550,6 @@ fn ended_well(unit: &Unit) -> bool {
         })
 }
 
-fn is_looping(unit: &Unit, now: u64) -> bool {
-    let window = u64::try_from(LOOP_WINDOW.as_micros()).unwrap_or(u64::MAX);
-    unit.sub_state.contains("auto-restart")
-        || !unit.is_down()
-            && unit.service.as_ref().is_some_and(|service| {
-                let [_, last_but_one] = service.recent_restarts;
-                last_but_one != 0 && now.saturating_sub(last_but_one) < window
-            })
-}
-
 /// A oneshot is activating for as long as it works, so it is never stuck by that. The time counts
 /// from its latest step, for a wait for a restart is part of activating, too.
 fn is_stuck(unit: &Unit, start_within: Duration, now: u64) -> bool {
@@ -622,27 +608,6 @@ mod tests {
         unit
     }
 
-    #[test]
-    fn one_restart_every_five_minutes_is_a_loop_at_any_moment() {
-        let unit = restarted_at([105, 100]);
-        assert!(is_looping(&unit, 105 * MINUTE));
-        assert!(is_looping(&unit, 110 * MINUTE - 1), "just before the next");
-        assert!(is_looping(&unit, 114 * MINUTE), "though it misses a beat");
-    }
-
-    #[test]
-    fn restarts_further_apart_than_the_window_are_no_loop() {
-        assert!(!is_looping(&restarted_at([116, 100]), 116 * MINUTE));
-        assert!(
-            !is_looping(&restarted_at([100, 0]), 101 * MINUTE),
-            "one restart"
-        );
-        assert!(
-            !is_looping(&restarted_at([105, 100]), 115 * MINUTE),
-            "it has held since"
-        );
-    }
-
     fn judged(unit: &Unit) -> Judged {
         let named = baseline::Unit {
             name: "a.service".to_owned(),
@@ -686,19 +651,5 @@ mod tests {
         assert!(judged(&unit).holds());
         unit.file_sought = true;
         assert!(judged(&unit).is(Deviation::Missing));
-    }
-
-    #[test]
-    fn a_loop_ends_when_the_service_is_down() {
-        let mut unit = restarted_at([105, 100]);
-        unit.active_state = Cow::Borrowed("inactive");
-        unit.sub_state = Cow::Borrowed("dead");
-        assert!(!is_looping(&unit, 106 * MINUTE));
-        unit.active_state = Cow::Borrowed("activating");
-        unit.sub_state = Cow::Borrowed("auto-restart");
-        assert!(
-            is_looping(&unit, 200 * MINUTE),
-            "that is a restart by itself"
-        );
     }
 }
