@@ -1,5 +1,7 @@
 //! How the host stands against its baseline: a pure function of baseline and observation.
 
+pub mod dependencies;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,21 @@ pub struct Findings {
     pub units: Vec<Judged>,
     /// Services that the baseline wants running: how many do, and how many should.
     pub running: (usize, usize),
+    /// What is to be said of the dependencies, in the order of their checks.
+    pub remarks: Vec<Remark>,
+}
+
+/// What is to be said of something that the units depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// The check that it belongs to.
+    pub check: &'static str,
+    /// Violated, unknown, or a warning of what still holds.
+    pub status: Status,
+    /// What it is about: a hostname, an endpoint, a path, a unit.
+    pub subject: String,
+    /// For a person at night.
+    pub sentence: String,
 }
 
 impl Findings {
@@ -142,6 +159,18 @@ impl Judged {
     /// True if it stands as the baseline says.
     pub fn holds(&self) -> bool {
         self.deviating().next().is_none()
+    }
+
+    /// True if it does not run as it should, for which its dependencies may be to blame.
+    fn is_in_trouble(&self) -> bool {
+        [
+            Deviation::Failed,
+            Deviation::Restarting,
+            Deviation::ActivatingTooLong,
+            Deviation::Stopped,
+        ]
+        .into_iter()
+        .any(|deviation| self.is(deviation))
     }
 
     /// What is wrong with it, in one sentence for a person at night; `None` if nothing is.
@@ -280,6 +309,9 @@ fn tell_cause(cause: &str, detail: &str) -> String {
             "a file it cannot start without is missing (EnvironmentFile=, a resource)".to_owned()
         }
         "start_limit" => "it was started too often in too short a time".to_owned(),
+        "hostname" => format!("{detail} does not resolve as it should"),
+        "redis" => format!("redis {detail} does not answer as it should"),
+        "write_path" => format!("it cannot write {detail}"),
         other => other.to_owned(),
     }
 }
@@ -292,8 +324,8 @@ pub fn judge(observation: &Observation) -> Findings {
         .iter()
         .filter(|unit| unit.expected == Expected::Running)
         .count();
-    match &observation.units {
-        Ok(units) => judge_units(baseline, units, should_run),
+    let mut findings = match &observation.units {
+        Ok(units) => judge_units(observation, units, should_run),
         Err(reason) => Findings {
             checks: CHECKS
                 .iter()
@@ -307,17 +339,24 @@ pub fn judge(observation: &Observation) -> Findings {
                 .collect(),
             units: Vec::new(),
             running: (0, should_run),
+            remarks: Vec::new(),
         },
-    }
+    };
+    let judged = observation.units.is_ok().then_some(&*findings.units);
+    let (checks, remarks) = dependencies::judge(observation, judged);
+    findings.checks.extend(checks);
+    findings.remarks = remarks;
+    findings
 }
 
-fn judge_units(baseline: &baseline::Systemd, units: &Units, should_run: usize) -> Findings {
+fn judge_units(observation: &Observation, units: &Units, should_run: usize) -> Findings {
+    let baseline = &observation.baseline.systemd;
     let named: HashMap<&str, &baseline::Unit> = baseline
         .units
         .iter()
         .map(|unit| (unit.name.as_str(), unit))
         .collect();
-    let judged: Vec<Judged> = units
+    let mut judged: Vec<Judged> = units
         .watched
         .iter()
         .map(|observed| {
@@ -328,6 +367,9 @@ fn judge_units(baseline: &baseline::Systemd, units: &Units, should_run: usize) -
             )
         })
         .collect();
+    for judged in judged.iter_mut().filter(|judged| judged.is_in_trouble()) {
+        add_causes(observation, judged);
+    }
     let run = judged
         .iter()
         .filter(|judged| judged.expected == "running" && is_running(&judged.unit))
@@ -341,6 +383,7 @@ fn judge_units(baseline: &baseline::Systemd, units: &Units, should_run: usize) -
         checks,
         units: judged,
         running: (run, should_run),
+        remarks: Vec::new(),
     }
 }
 
@@ -586,6 +629,26 @@ fn causes(unit: &Unit) -> Vec<(&'static str, String)> {
     };
     causes.extend(by_status.or(by_result).map(|cause| (cause, String::new())));
     causes
+}
+
+/// Adds what its dependencies tell. Where systemd itself could not so much as start the program, no
+/// server or name is to blame.
+fn add_causes(observation: &Observation, judged: &mut Judged) {
+    const BEFORE_THE_PROGRAM: [&str; 5] = [
+        "working_directory",
+        "missing_executable",
+        "user",
+        "missing_file",
+        "dependency",
+    ];
+    let explained = judged
+        .causes
+        .iter()
+        .any(|(cause, _)| BEFORE_THE_PROGRAM.contains(cause));
+    let suspects = dependencies::causes(observation, judged);
+    judged
+        .causes
+        .extend(suspects.into_iter().filter(|_| !explained));
 }
 
 #[cfg(test)]

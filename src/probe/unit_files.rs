@@ -2,6 +2,7 @@
 //! snapshot.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -16,6 +17,13 @@ pub struct UnitFiles {
     pub references: Result<Vec<Dangling>, String>,
     /// Against the golden snapshot; `None` where the baseline names none.
     pub drift: Option<Result<Drift, String>>,
+}
+
+impl UnitFiles {
+    /// True if all of it could be read.
+    pub fn is_told(&self) -> bool {
+        self.references.is_ok() && !matches!(self.drift, Some(Err(_)))
+    }
 }
 
 /// A reference to a unit that has no unit file, is masked, or is retired.
@@ -46,6 +54,16 @@ pub enum Effect {
     Clutter,
 }
 
+impl Effect {
+    /// The word for it, in labels and reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Blocks => "blocks",
+            Self::Clutter => "clutter",
+        }
+    }
+}
+
 /// Why a unit counts as not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
@@ -73,6 +91,20 @@ pub enum Difference {
     Extra,
 }
 
+impl Difference {
+    /// All of them, in the order of their series.
+    pub const ALL: [Self; 3] = [Self::Modified, Self::Missing, Self::Extra];
+
+    /// The word for it, in labels and reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Modified => "modified",
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+        }
+    }
+}
+
 /// Keeps what was read of files that have not changed since.
 #[derive(Debug, Default)]
 pub struct Cache {}
@@ -80,12 +112,13 @@ pub struct Cache {}
 /// Reads what has changed, and compares. `unit_path` is the manager's search path, the earlier
 /// directories win; `watched` tells the units whose references count.
 pub async fn probe(
-    baseline: &Baseline,
-    unit_path: &[String],
+    baseline: &Arc<Baseline>,
+    unit_path: &Arc<[String]>,
+    cache: &Arc<Cache>,
     workers: &Workers,
     deadline: Instant,
 ) -> UnitFiles {
-    let _ = (baseline, unit_path, workers, deadline);
+    let _ = (baseline, unit_path, cache, workers, deadline);
     UnitFiles {
         references: Err("not read".to_owned()),
         drift: None,
