@@ -60,7 +60,9 @@ pub enum Behaviour {
 }
 
 impl Machine {
-    /// Puts the deployment on the machine and starts it: 12 services run, 2 are disabled, 13 absent.
+    /// Puts the deployment on the machine and starts it: 12 services run, 2 are disabled, 13 absent;
+    /// the alias resolves, Redis answers, the directories can be written, and a snapshot of the unit
+    /// files is kept, as the old script took it.
     #[track_caller]
     pub fn world(&self) {
         for service in RUNNING.into_iter().chain(DISABLED) {
@@ -74,7 +76,13 @@ impl Machine {
             &format!("[Unit]\nWants={}\n", ABSENT.join(" ")),
         );
         self.systemctl(&[&["enable", "--quiet"], &RUNNING[..]].concat());
-        self.systemctl(&["start", "quantum-trader.target"]);
+        self.sh("echo '127.0.0.1 quantum_redis' >>/etc/hosts
+            mkdir -p /home/qt/quantum_trader/{logs,runtime}
+            snapshot=/root/unit_backups_clean_20260107_final
+            mkdir -p $snapshot
+            cp /etc/systemd/system/quantum-*.service /etc/systemd/system/quantum-trader.target $snapshot
+            chmod 755 /root");
+        self.systemctl(&["start", "redis-server.service", "quantum-trader.target"]);
         self.wait_until_active(&RUNNING);
     }
 
