@@ -10,6 +10,7 @@ mod probe;
 mod process;
 mod report;
 mod server;
+mod snapshot;
 mod systemd;
 
 use std::io::{self, Write};

@@ -1,8 +1,11 @@
 //! The unit files on disk: references to units that are not there, and differences to the golden
 //! snapshot.
 
+mod drift;
+
+pub use drift::{Difference, Drift};
+
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -52,25 +55,6 @@ pub enum Why {
     NoFile,
     Masked,
     Retired,
-}
-
-/// The unit files against the golden snapshot.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Drift {
-    /// The digest over the snapshot's content, hexadecimal.
-    pub digest: String,
-    /// When it was taken, by its manifest; for one without a manifest its directory's time stamp.
-    pub taken: Option<SystemTime>,
-    /// Each file of the snapshot, and each that is only on the host, sorted; `None`: as in the snapshot.
-    pub files: Vec<(String, Option<Difference>)>,
-}
-
-/// How a file differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Difference {
-    Modified,
-    Missing,
-    Extra,
 }
 
 /// Keeps what was read of files that have not changed since.
