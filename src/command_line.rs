@@ -54,7 +54,7 @@ pub struct CommandLine {
 }
 
 /// What to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Serve metrics until told to stop
     Serve,
@@ -63,6 +63,39 @@ pub enum Command {
         /// How to print the report
         #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
         output: Output,
+    },
+    /// Keep, compare and bring back the unit files that were last known good
+    #[command(subcommand, disable_help_subcommand = true)]
+    Snapshot(Snapshot),
+}
+
+/// What to do with a snapshot of the watched units' files in /etc/systemd/system.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Snapshot {
+    /// Copy the watched units' files, drop-ins and links into a new directory
+    Take {
+        /// The directory; what is in it already is never written over
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// Show how the host's files differ: exit status 0 not at all, 1 they do, 2 could not tell
+    Diff {
+        /// The snapshot [default: the one that the baseline names]
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+    /// Say what would bring the files back, or with --apply do it and check the host
+    Restore {
+        /// The snapshot; a backup of the files as they are is put beside it first
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Do it: write the files, make systemd read them again, and run the checks. Units are
+        /// neither started nor stopped
+        #[arg(long)]
+        apply: bool,
+        /// Remove the watched units' files that are not in the snapshot
+        #[arg(long)]
+        prune: bool,
     },
 }
 

@@ -1,6 +1,10 @@
 //! The golden snapshot: the watched units' files as they were last known good, beside the same
 //! files as the host has them now.
 
+pub mod diff;
+pub mod restore;
+pub mod take;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -235,7 +239,8 @@ impl Snapshot {
             }
             Err(error) => return Err(unreadable(&error)),
         };
-        if files.is_empty() {
+        // With a manifest it holds none because there was none.
+        if files.is_empty() && !has_manifest {
             return Err(format!(
                 "the snapshot {} holds no unit file: name the directory that `baseline-exporter \
                  snapshot take` wrote, or one with copies of the unit files",
@@ -250,8 +255,7 @@ impl Snapshot {
         })
     }
 
-    /// Each path of the snapshot and each that only the host has, sorted, and what the host has
-    /// in all.
+    /// Each path of the snapshot and each that only the host has, sorted.
     ///
     /// # Errors
     ///

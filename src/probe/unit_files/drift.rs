@@ -330,7 +330,7 @@ mod tests {
         host.write("snapshot/quantum-a.service", "[Service]\n");
         host.write("host/quantum-a.service", "[Service]\n");
         let closed = |path: &str| {
-            fs::set_permissions(host.path(path), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(host.path(path), fs::Permissions::from_mode(0o000)).unwrap();
         };
         closed("host/quantum-a.service");
         assert_eq!(
