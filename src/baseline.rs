@@ -92,6 +92,8 @@ pub struct Hostname {
     pub addresses: Vec<IpAddr>,
     /// The service through whose own view of the host it is resolved; `None` means the exporter's.
     pub resolved_as: Option<String>,
+    /// The units that use it; all of them where the file does not say.
+    pub used_by: UsedBy,
 }
 
 /// One entry of section `redis`: a server that must answer.
@@ -109,6 +111,23 @@ pub struct RedisEndpoint {
     pub password_file: Option<PathBuf>,
     /// Whether a key may be written and deleted to see that writes work.
     pub write_canary: bool,
+    /// The units that use it; all of them where the file does not say.
+    pub used_by: UsedBy,
+}
+
+/// Which of the watched units use a hostname or a Redis, so that its trouble can be theirs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UsedBy(Option<Vec<glob::Pattern>>);
+
+impl UsedBy {
+    /// Whether this unit is one of them.
+    pub fn covers(&self, unit: &str) -> bool {
+        let Self(patterns) = self;
+        let Some(patterns) = patterns else {
+            return true;
+        };
+        patterns.iter().any(|pattern| pattern.matches(unit))
+    }
 }
 
 /// Where a Redis server listens.
@@ -458,7 +477,7 @@ systemd:
   running: [{name: 'a\x2d1.service', tier: 3, because: later, start_within: 1m 30s}]
   active: [x.target, y.service]
   resync: 5m
-hostnames: [{name: Redis_1.local, addresses: [127.0.0.1, "::1"], as: y.service}]
+hostnames: [{name: Redis_1.local, addresses: [127.0.0.1, "::1"], as: y.service, used_by: ["a-*", y.service]}]
 redis:
   - {name: plain, url: redis://localhost}
   - {name: user, url: "rediss://app@[::1]:6380/3", password_file: /run/secret, write_canary: true}
@@ -484,6 +503,10 @@ unit_files: {snapshot: /root/backup, ignore: ["*.bak"]}
             baseline.hostnames.first().unwrap().resolved_as.as_deref(),
             Some("y.service")
         );
+        let used_by = &baseline.hostnames.first().unwrap().used_by;
+        let covers = ["a-1.service", "y.service", "z.service"].map(|unit| used_by.covers(unit));
+        assert_eq!(covers, [true, true, false]);
+        assert!(baseline.redis.first().unwrap().used_by.covers("z.service"));
         let endpoint = |name: &str, address, user: Option<&str>, database| RedisEndpoint {
             name: name.to_owned(),
             address,
@@ -491,6 +514,7 @@ unit_files: {snapshot: /root/backup, ignore: ["*.bak"]}
             database,
             password_file: user.map(|_| PathBuf::from("/run/secret")),
             write_canary: user.is_some(),
+            used_by: UsedBy::default(),
         };
         let tcp = |host: &str, port, tls| RedisAddress::Tcp {
             host: host.to_owned(),

@@ -1,5 +1,7 @@
 //! How the host stands against its baseline: a pure function of baseline and observation.
 
+pub mod dependencies;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +10,6 @@ use crate::baseline::{self, Expected};
 use crate::observation::{Observation, Observed, Units};
 use crate::systemd::exit;
 use crate::systemd::unit::{Unit, is_failure};
-
-/// Two automatic restarts within this time are a loop. A loop of one restart every five minutes
-/// must count, so must one that misses a beat.
-const LOOP_WINDOW: Duration = Duration::from_secs(15 * 60);
 
 /// Everything found, in the order in which it is told.
 #[derive(Debug)]
@@ -22,6 +20,21 @@ pub struct Findings {
     pub units: Vec<Judged>,
     /// Services that the baseline wants running: how many do, and how many should.
     pub running: (usize, usize),
+    /// What is to be said of the dependencies, in the order of their checks.
+    pub remarks: Vec<Remark>,
+}
+
+/// What is to be said of something that the units depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// The check that it belongs to.
+    pub check: &'static str,
+    /// Violated, unknown, or a warning of what still holds.
+    pub status: Status,
+    /// What it is about: a hostname, an endpoint, a path, a unit.
+    pub subject: String,
+    /// For a person at night.
+    pub sentence: String,
 }
 
 impl Findings {
@@ -146,6 +159,18 @@ impl Judged {
     /// True if it stands as the baseline says.
     pub fn holds(&self) -> bool {
         self.deviating().next().is_none()
+    }
+
+    /// True if it does not run as it should, for which its dependencies may be to blame.
+    fn is_in_trouble(&self) -> bool {
+        [
+            Deviation::Failed,
+            Deviation::Restarting,
+            Deviation::ActivatingTooLong,
+            Deviation::Stopped,
+        ]
+        .into_iter()
+        .any(|deviation| self.is(deviation))
     }
 
     /// What is wrong with it, in one sentence for a person at night; `None` if nothing is.
@@ -284,6 +309,9 @@ fn tell_cause(cause: &str, detail: &str) -> String {
             "a file it cannot start without is missing (EnvironmentFile=, a resource)".to_owned()
         }
         "start_limit" => "it was started too often in too short a time".to_owned(),
+        "hostname" => format!("{detail} does not resolve as it should"),
+        "redis" => format!("redis {detail} does not answer as it should"),
+        "write_path" => format!("it cannot write {detail}"),
         other => other.to_owned(),
     }
 }
@@ -296,8 +324,8 @@ pub fn judge(observation: &Observation) -> Findings {
         .iter()
         .filter(|unit| unit.expected == Expected::Running)
         .count();
-    match &observation.units {
-        Ok(units) => judge_units(baseline, units, should_run),
+    let mut findings = match &observation.units {
+        Ok(units) => judge_units(observation, units, should_run),
         Err(reason) => Findings {
             checks: CHECKS
                 .iter()
@@ -311,17 +339,24 @@ pub fn judge(observation: &Observation) -> Findings {
                 .collect(),
             units: Vec::new(),
             running: (0, should_run),
+            remarks: Vec::new(),
         },
-    }
+    };
+    let judged = observation.units.is_ok().then_some(&*findings.units);
+    let (checks, remarks) = dependencies::judge(observation, judged);
+    findings.checks.extend(checks);
+    findings.remarks = remarks;
+    findings
 }
 
-fn judge_units(baseline: &baseline::Systemd, units: &Units, should_run: usize) -> Findings {
+fn judge_units(observation: &Observation, units: &Units, should_run: usize) -> Findings {
+    let baseline = &observation.baseline.systemd;
     let named: HashMap<&str, &baseline::Unit> = baseline
         .units
         .iter()
         .map(|unit| (unit.name.as_str(), unit))
         .collect();
-    let judged: Vec<Judged> = units
+    let mut judged: Vec<Judged> = units
         .watched
         .iter()
         .map(|observed| {
@@ -332,6 +367,9 @@ fn judge_units(baseline: &baseline::Systemd, units: &Units, should_run: usize) -
             )
         })
         .collect();
+    for judged in judged.iter_mut().filter(|judged| judged.is_in_trouble()) {
+        add_causes(observation, judged);
+    }
     let run = judged
         .iter()
         .filter(|judged| judged.expected == "running" && is_running(&judged.unit))
@@ -345,6 +383,7 @@ fn judge_units(baseline: &baseline::Systemd, units: &Units, should_run: usize) -
         checks,
         units: judged,
         running: (run, should_run),
+        remarks: Vec::new(),
     }
 }
 
@@ -482,7 +521,7 @@ fn judge_unit(observed: &Observed, named: Option<&baseline::Unit>, now: u64) -> 
     );
     let troubles = [
         (Deviation::Failed, failed),
-        (Deviation::Restarting, is_looping(unit, now)),
+        (Deviation::Restarting, unit.is_looping(now)),
         (
             Deviation::ActivatingTooLong,
             is_stuck(unit, start_within, now),
@@ -554,16 +593,6 @@ fn ended_well(unit: &Unit) -> bool {
         })
 }
 
-fn is_looping(unit: &Unit, now: u64) -> bool {
-    let window = u64::try_from(LOOP_WINDOW.as_micros()).unwrap_or(u64::MAX);
-    unit.sub_state.contains("auto-restart")
-        || !unit.is_down()
-            && unit.service.as_ref().is_some_and(|service| {
-                let [_, last_but_one] = service.recent_restarts;
-                last_but_one != 0 && now.saturating_sub(last_but_one) < window
-            })
-}
-
 /// A oneshot is activating for as long as it works, so it is never stuck by that. The time counts
 /// from its latest step, for a wait for a restart is part of activating, too.
 fn is_stuck(unit: &Unit, start_within: Duration, now: u64) -> bool {
@@ -602,6 +631,26 @@ fn causes(unit: &Unit) -> Vec<(&'static str, String)> {
     causes
 }
 
+/// Adds what its dependencies tell. Where systemd itself could not so much as start the program, no
+/// server or name is to blame.
+fn add_causes(observation: &Observation, judged: &mut Judged) {
+    const BEFORE_THE_PROGRAM: [&str; 5] = [
+        "working_directory",
+        "missing_executable",
+        "user",
+        "missing_file",
+        "dependency",
+    ];
+    let explained = judged
+        .causes
+        .iter()
+        .any(|(cause, _)| BEFORE_THE_PROGRAM.contains(cause));
+    let suspects = dependencies::causes(observation, judged);
+    judged
+        .causes
+        .extend(suspects.into_iter().filter(|_| !explained));
+}
+
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
@@ -620,27 +669,6 @@ mod tests {
             service.recent_restarts = minutes.map(|minute| minute * MINUTE);
         }
         unit
-    }
-
-    #[test]
-    fn one_restart_every_five_minutes_is_a_loop_at_any_moment() {
-        let unit = restarted_at([105, 100]);
-        assert!(is_looping(&unit, 105 * MINUTE));
-        assert!(is_looping(&unit, 110 * MINUTE - 1), "just before the next");
-        assert!(is_looping(&unit, 114 * MINUTE), "though it misses a beat");
-    }
-
-    #[test]
-    fn restarts_further_apart_than_the_window_are_no_loop() {
-        assert!(!is_looping(&restarted_at([116, 100]), 116 * MINUTE));
-        assert!(
-            !is_looping(&restarted_at([100, 0]), 101 * MINUTE),
-            "one restart"
-        );
-        assert!(
-            !is_looping(&restarted_at([105, 100]), 115 * MINUTE),
-            "it has held since"
-        );
     }
 
     fn judged(unit: &Unit) -> Judged {
@@ -686,19 +714,5 @@ mod tests {
         assert!(judged(&unit).holds());
         unit.file_sought = true;
         assert!(judged(&unit).is(Deviation::Missing));
-    }
-
-    #[test]
-    fn a_loop_ends_when_the_service_is_down() {
-        let mut unit = restarted_at([105, 100]);
-        unit.active_state = Cow::Borrowed("inactive");
-        unit.sub_state = Cow::Borrowed("dead");
-        assert!(!is_looping(&unit, 106 * MINUTE));
-        unit.active_state = Cow::Borrowed("activating");
-        unit.sub_state = Cow::Borrowed("auto-restart");
-        assert!(
-            is_looping(&unit, 200 * MINUTE),
-            "that is a restart by itself"
-        );
     }
 }

@@ -1,6 +1,7 @@
 //! Every metric: name, type, labels and help text.
 
 mod classic;
+mod dependencies;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,6 +19,8 @@ use classic::Classic;
 
 use crate::findings::{Findings, Status, failed_units, judge};
 use crate::observation::{Observation, Observed, Units};
+use crate::probe::hostname::Hostname;
+use crate::probe::write_path::WritePath;
 use crate::systemd::exit;
 use crate::systemd::unit::{ACTIVE_STATES, Unit, micros_as_seconds};
 
@@ -70,10 +73,32 @@ impl Collector for Exposition {
         let Observation {
             baseline,
             units,
-            units_took,
+            hostnames,
+            redis,
+            write_paths,
+            unit_files,
+            took,
             link,
             process,
         } = &*self.observation;
+        let probes = [
+            ("units", took.units, units.is_ok()),
+            (
+                "hostnames",
+                took.hostnames,
+                hostnames.iter().all(Hostname::is_told),
+            ),
+            // A server that cannot be reached is an answer, too.
+            ("redis", took.redis, redis.len() == baseline.redis.len()),
+            (
+                "write_paths",
+                took.write_paths,
+                write_paths
+                    .as_ref()
+                    .is_ok_and(|paths| paths.iter().all(WritePath::is_told)),
+            ),
+            ("unit_files", took.unit_files, unit_files.is_told()),
+        ];
         let mut families = Families(encoder);
         families.gauge(
             "baseline_info",
@@ -97,6 +122,7 @@ impl Collector for Exposition {
             encode_timers_and_sockets(&mut families, units)?;
             encode_host(&mut families, units)?;
         }
+        dependencies::encode(&mut families, &self.observation)?;
         families.gauge(
             "baseline_exporter_build_info",
             "The exporter that answers",
@@ -140,12 +166,22 @@ impl Collector for Exposition {
         families.gauge(
             "baseline_exporter_probe_duration_seconds",
             "How long looking took",
-            |m| gauge(m, &[("probe", "units")], units_took.as_secs_f64()),
+            |m| {
+                for (probe, took, _) in &probes {
+                    gauge(m, &[("probe", *probe)], took.as_secs_f64())?;
+                }
+                Ok(())
+            },
         )?;
         families.gauge(
             "baseline_exporter_probe_success",
             "1 if looking gave an answer, whatever it was",
-            |m| gauge(m, &[("probe", "units")], u32::from(units.is_ok())),
+            |m| {
+                for (probe, _, success) in &probes {
+                    gauge(m, &[("probe", *probe)], u32::from(*success))?;
+                }
+                Ok(())
+            },
         )?;
         if let Some(seconds) = process.cpu_seconds {
             families.counter(
@@ -694,6 +730,11 @@ mod tests {
 
     use super::*;
     use crate::baseline::Baseline;
+    use crate::observation::Took;
+    use crate::probe::hostname::{self, Answer, Lookup, Persistence, Resolver};
+    use crate::probe::redis::{self, Failure, Phase, Redis};
+    use crate::probe::unit_files::{self, Dangling, Difference, Drift, Effect, Why};
+    use crate::probe::write_path::{self, Room, Verdict};
     use crate::process::Process;
     use crate::systemd::cgroup::Usage;
     use crate::systemd::table::Table;
@@ -709,12 +750,141 @@ systemd:
   active: [nightly.timer, calls.socket]
   absent: [gone.service]
   disabled: [off.service]
+hostnames:
+  - {name: db_alias, addresses: [127.0.0.1]}
+redis:
+  - {name: cache, url: \"redis://127.0.0.1:6379/0\"}
+  - {name: queue, url: \"redis://queue:6379/0\", used_by: [runs.service]}
+write_paths:
+  - {unit: runs.service, paths: [/var/lib/runs]}
+unit_files: {snapshot: /var/lib/snapshot}
 ";
 
     fn stamp(seconds: u64) -> Stamp {
         Stamp {
             realtime: (1_700_000_000 + seconds) * 1_000_000,
             monotonic: seconds * 1_000_000,
+        }
+    }
+
+    /// A name that NSS and the hosts file know, with one address too many, and DNS could not be asked.
+    fn hostnames() -> Vec<Hostname> {
+        let addresses = |list: &[&str]| list.iter().map(|ip| ip.parse().unwrap()).collect();
+        let lookup = |resolver, answer| Lookup {
+            resolver,
+            answer,
+            took: Duration::from_micros(250),
+        };
+        let not_found = Answer::Failure(hostname::Reason::NotFound, "no such name".to_owned());
+        vec![Hostname {
+            name: "db_alias".to_owned(),
+            expected: addresses(&["127.0.0.1"]),
+            resolved_as: None,
+            lookups: vec![
+                lookup(
+                    Resolver::Nss,
+                    Ok(Answer::Addresses(addresses(&["127.0.0.1"]))),
+                ),
+                lookup(
+                    Resolver::Hosts,
+                    Ok(Answer::Addresses(addresses(&["10.0.0.5", "127.0.0.1"]))),
+                ),
+                lookup(Resolver::Dns, Ok(not_found)),
+            ],
+            persistence: Ok(Persistence::Lost("its template has no line".to_owned())),
+        }]
+    }
+
+    /// One that is well, and one that nobody can reach.
+    fn redis() -> Vec<Redis> {
+        let millis = Duration::from_millis;
+        vec![
+            Redis {
+                name: "cache".to_owned(),
+                address: "127.0.0.1:6379".to_owned(),
+                phases: vec![
+                    (Phase::Connect, millis(1)),
+                    (Phase::Ping, millis(2)),
+                    (Phase::Role, millis(3)),
+                ],
+                up: true,
+                failure: None,
+                writable: Some(true),
+                canary: false,
+                started: Some(1_700_000_000),
+            },
+            Redis {
+                name: "queue".to_owned(),
+                address: "queue:6379".to_owned(),
+                phases: vec![(Phase::Resolve, millis(4))],
+                up: false,
+                failure: Some(Failure {
+                    reason: redis::Reason::Resolve,
+                    sentence: "queue has no address".to_owned(),
+                }),
+                writable: None,
+                canary: false,
+                started: None,
+            },
+        ]
+    }
+
+    /// One that is denied now and would not be after a restart; one that cannot be told.
+    fn write_paths() -> Vec<WritePath> {
+        let verdict = |reason, sentence: &str| Verdict {
+            reason,
+            sentence: sentence.to_owned(),
+        };
+        let ok = verdict(write_path::Reason::Ok, "");
+        vec![
+            WritePath {
+                unit: "loops.service".into(),
+                path: "/run/loops".into(),
+                in_baseline: false,
+                now: None,
+                next_start: verdict(write_path::Reason::Unknown, "search_refused"),
+                room: None,
+            },
+            WritePath {
+                unit: "runs.service".into(),
+                path: "/var/lib/runs".into(),
+                in_baseline: true,
+                now: Some(verdict(
+                    write_path::Reason::ReadOnly,
+                    "/var/lib is read-only",
+                )),
+                next_start: ok,
+                room: Some(Room {
+                    bytes: 1 << 30,
+                    inodes: Some(1000),
+                }),
+            },
+        ]
+    }
+
+    /// A reference to nowhere; one file of each difference and one of none.
+    fn unit_files() -> unit_files::UnitFiles {
+        let file = |name: &str, difference| (name.to_owned(), difference);
+        unit_files::UnitFiles {
+            references: Ok(vec![Dangling {
+                from: "runs.service".to_owned(),
+                to: "ghost.service".to_owned(),
+                directive: "Wants",
+                effect: Effect::Clutter,
+                why: Why::NoFile,
+                file: "/etc/systemd/system/runs.service".into(),
+                line: Some(3),
+            }]),
+            drift: Some(Ok(Drift {
+                digest: "00ff".to_owned(),
+                taken: Some(std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000)),
+                files: vec![
+                    file("loops.service", Some(Difference::Modified)),
+                    file("new.service", Some(Difference::Extra)),
+                    file("off.service", Some(Difference::Missing)),
+                    file("runs.service", None),
+                ],
+            })),
         }
     }
 
@@ -831,10 +1001,21 @@ systemd:
                 manager: Manager {
                     state: "degraded".to_owned(),
                     version: "252".to_owned(),
+                    ..Manager::default()
                 },
                 now,
             }),
-            units_took: Duration::from_micros(1500),
+            hostnames: hostnames(),
+            redis: redis(),
+            write_paths: Ok(write_paths()),
+            unit_files: unit_files(),
+            took: Took {
+                units: Duration::from_micros(1500),
+                hostnames: Duration::from_millis(3),
+                redis: Duration::from_millis(2),
+                write_paths: Duration::from_millis(1),
+                unit_files: Duration::from_millis(4),
+            },
             baseline: Arc::new(baseline),
             link: Link {
                 connected: true,
@@ -924,16 +1105,23 @@ systemd:
     fn units_that_cannot_be_told_have_no_series() {
         let mut observation = Arc::into_inner(observation()).unwrap();
         observation.units = Err("systemd does not answer".to_owned());
+        observation.write_paths = Err("systemd does not answer".to_owned());
         observation.link.connected = false;
         let text = encode(&Arc::new(observation), Format::Text, 0);
         assert!(!text.contains("systemd_unit_state"), "{text}");
-        assert!(!text.contains("baseline_unit_"), "{text}");
+        for family in ["expected", "deviation", "cause"] {
+            let family = format!("baseline_unit_{family}");
+            assert!(!text.contains(&family), "{text}");
+        }
+        assert!(!text.contains("baseline_write_path_"), "{text}");
+        assert!(text.contains("baseline_redis_up{"), "{text}");
         assert!(!text.contains("baseline_units_running{"), "{text}");
         for check in [
             "failed_units",
             "running_units",
             "absent_units",
             "disabled_units",
+            "write_paths",
         ] {
             let series = format!("baseline_check{{check=\"{check}\",status=\"unknown\"}} 1\n");
             assert!(text.contains(&series), "{text}");

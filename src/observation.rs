@@ -3,7 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::baseline::Baseline;
+use crate::baseline::{self, Baseline};
+use crate::probe::Workers;
+use crate::probe::hostname::{self, Hostname};
+use crate::probe::redis::{self, Redis};
+use crate::probe::unit_files::{self, UnitFiles};
+use crate::probe::write_path::{self, WritePath};
 use crate::process::Process;
 use crate::systemd::cgroup::{Hierarchies, Usage};
 use crate::systemd::unit::{Stamp, Unit};
@@ -16,12 +21,30 @@ pub struct Observation {
     pub baseline: Arc<Baseline>,
     /// The units; or why they cannot be told.
     pub units: Result<Units, String>,
-    /// How long it took to tell.
-    pub units_took: Duration,
+    /// The names of the baseline, in its order.
+    pub hostnames: Vec<Hostname>,
+    /// The Redis servers of the baseline, in its order.
+    pub redis: Vec<Redis>,
+    /// What the services have to write; or why it cannot be told.
+    pub write_paths: Result<Vec<WritePath>, String>,
+    /// The unit files on disk.
+    pub unit_files: UnitFiles,
+    /// How long each took.
+    pub took: Took,
     /// How the connection to systemd has fared.
     pub link: Link,
     /// The exporter's own process.
     pub process: Process,
+}
+
+/// How long it took to look.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Took {
+    pub units: Duration,
+    pub hostnames: Duration,
+    pub redis: Duration,
+    pub write_paths: Duration,
+    pub unit_files: Duration,
 }
 
 /// The units of the host, as seen at one moment.
@@ -52,6 +75,8 @@ pub struct Host {
     baseline: Arc<Baseline>,
     watch: Watch,
     hierarchies: Arc<Hierarchies>,
+    workers: Workers,
+    unit_files: Arc<unit_files::Cache>,
 }
 
 impl Host {
@@ -61,23 +86,94 @@ impl Host {
             watch: Watch::start(&baseline.systemd),
             baseline: Arc::new(baseline),
             hierarchies: Arc::new(Hierarchies::mounted()),
+            workers: Workers::default(),
+            unit_files: Arc::default(),
         }
     }
 
     /// Looks at everything at once; what did not answer by `deadline` is unknown in the result.
     pub async fn look(&self, deadline: Instant) -> Observation {
-        let started = Instant::now();
-        let told = self.watch.units(deadline.into()).await;
-        // At the same moment: nothing is awaited in between.
-        let link = self.watch.link();
-        let units = match told {
-            Ok(units) => self.with_usage(units, deadline).await,
-            Err(reason) => Err(reason),
+        let Baseline {
+            deployment: _,
+            version: _,
+            source: _,
+            systemd: _,
+            hostnames,
+            redis,
+            write_paths,
+            unit_files: _,
+        } = &*self.baseline;
+        // Names that are looked up as a service wait for the word on that service.
+        let (of_units, of_host): (Vec<_>, Vec<_>) = hostnames
+            .iter()
+            .cloned()
+            .partition(|hostname| hostname.resolved_as.is_some());
+        let workers = &self.workers;
+        let probe_until = deadline.into();
+        let unit_path = self.watch.unit_path();
+
+        let units = async {
+            let started = Instant::now();
+            let told = self.watch.units(deadline.into()).await;
+            // At the same moment: nothing is awaited in between.
+            let link = self.watch.link();
+            let watched = told.as_ref().map(|units| units.watched.clone());
+            let watched = watched.map_err(Clone::clone);
+            let services = watched.as_deref().unwrap_or_default();
+            let usage = async {
+                let units = match told {
+                    Ok(units) => self.with_usage(units, deadline).await,
+                    Err(reason) => Err(reason),
+                };
+                (units, started.elapsed())
+            };
+            let written = async {
+                match &watched {
+                    Ok(units) => {
+                        Ok(write_path::probe(write_paths, units, workers, probe_until).await)
+                    }
+                    Err(reason) => Err(reason.clone()),
+                }
+            };
+            let ((units, units_took), written, named) = tokio::join!(
+                usage,
+                timed(written),
+                timed(hostname::probe(&of_units, services, workers, probe_until)),
+            );
+            (units, units_took, link, written, named)
+        };
+        let (
+            (units, units_took, link, (write_paths, write_paths_took), of_units),
+            of_host,
+            (redis, redis_took),
+            (unit_files, unit_files_took),
+        ) = tokio::join!(
+            units,
+            timed(hostname::probe(&of_host, &[], workers, probe_until)),
+            timed(redis::probe(redis, workers, probe_until)),
+            timed(unit_files::probe(
+                &self.baseline,
+                &unit_path,
+                &self.unit_files,
+                workers,
+                probe_until
+            )),
+        );
+        let took = Took {
+            units: units_took,
+            hostnames: of_host.1.max(of_units.1),
+            redis: redis_took,
+            write_paths: write_paths_took,
+            unit_files: unit_files_took,
         };
         Observation {
             baseline: self.baseline.clone(),
             units,
-            units_took: started.elapsed(),
+            hostnames: in_order(hostnames, of_host.0, of_units.0),
+            redis,
+            write_paths,
+            unit_files,
+            took,
             link,
             process: Process::read(),
         }
@@ -114,4 +210,27 @@ impl Host {
     pub fn is_ready(&self) -> bool {
         self.watch.is_ready()
     }
+}
+
+/// The result and how long it took.
+async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let started = Instant::now();
+    let result = work.await;
+    (result, started.elapsed())
+}
+
+/// What was found of the names, in the baseline's order.
+fn in_order(
+    hostnames: &[baseline::Hostname],
+    of_host: Vec<Hostname>,
+    of_units: Vec<Hostname>,
+) -> Vec<Hostname> {
+    let (mut of_host, mut of_units) = (of_host.into_iter(), of_units.into_iter());
+    hostnames
+        .iter()
+        .filter_map(|hostname| match hostname.resolved_as {
+            None => of_host.next(),
+            Some(_) => of_units.next(),
+        })
+        .collect()
 }

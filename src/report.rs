@@ -61,6 +61,15 @@ fn text(observation: &Observation, findings: &Findings) -> String {
             judged.tier, judged.unit.name
         ));
     }
+    for (number, remark) in findings.remarks.iter().enumerate() {
+        let word = match remark.status {
+            Status::Violated => "violated",
+            Status::Unknown => "unknown",
+            Status::Holds => "warning",
+        };
+        let gap = if number == 0 { "\n" } else { "" };
+        text.push_str(&format!("{gap}{word}: {}\n", remark.sentence));
+    }
     text
 }
 
@@ -109,6 +118,7 @@ struct Report<'a> {
     status: &'static str,
     checks: Vec<Check<'a>>,
     units: Vec<Unit<'a>>,
+    remarks: Vec<Remark<'a>>,
 }
 
 #[derive(Serialize)]
@@ -135,6 +145,15 @@ struct Unit<'a> {
     deviations: Vec<&'static str>,
     causes: Vec<Cause<'a>>,
     sentence: String,
+}
+
+/// What is to be said of the dependencies.
+#[derive(Serialize)]
+struct Remark<'a> {
+    check: &'static str,
+    status: &'static str,
+    subject: &'a str,
+    sentence: &'a str,
 }
 
 #[derive(Serialize)]
@@ -181,6 +200,16 @@ fn json(observation: &Observation, findings: &Findings) -> String {
                 sentence,
             })
             .collect(),
+        remarks: findings
+            .remarks
+            .iter()
+            .map(|remark| Remark {
+                check: remark.check,
+                status: remark.status.word(),
+                subject: &remark.subject,
+                sentence: &remark.sentence,
+            })
+            .collect(),
     };
     // Text and numbers only: there is nothing in it that JSON cannot say.
     let mut json = serde_json::to_string_pretty(&report).unwrap_or_default();
@@ -191,10 +220,11 @@ fn json(observation: &Observation, findings: &Findings) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::baseline::Baseline;
+    use crate::observation::Took;
+    use crate::probe::unit_files::UnitFiles;
     use crate::process::Process;
     use crate::systemd::Link;
 
@@ -202,7 +232,14 @@ mod tests {
         Observation {
             baseline: Arc::new(Baseline::embedded()),
             units: Err("systemd does not answer".to_owned()),
-            units_took: Duration::ZERO,
+            hostnames: Vec::new(),
+            redis: Vec::new(),
+            write_paths: Err("systemd does not answer".to_owned()),
+            unit_files: UnitFiles {
+                references: Err("the unit files do not answer".to_owned()),
+                drift: None,
+            },
+            took: Took::default(),
             link: Link {
                 connected: false,
                 reconnects: 0,
@@ -220,9 +257,9 @@ mod tests {
         let (text, status) = report(&unknown(), Output::Text);
         assert_eq!(status, Status::Unknown);
         assert!(text.starts_with(
-            "quantum-trader: 6 of 6 checks could not be made (baseline: embedded, version "
+            "quantum-trader: 8 of 8 checks could not be made (baseline: embedded, version "
         ));
-        assert_eq!(text.matches("systemd does not answer").count(), 6, "{text}");
+        assert_eq!(text.matches("systemd does not answer").count(), 7, "{text}");
         assert!(!text.contains("holds"), "{text}");
     }
 

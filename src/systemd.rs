@@ -26,6 +26,23 @@ pub use table::Others;
 use table::Table;
 use unit::{Stamp, Unit};
 
+/// Where unit files lie unless systemd says otherwise (systemd.unit(5)), in their order.
+const UNIT_PATH: [&str; 13] = [
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/etc/systemd/system",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system",
+    "/run/systemd/system.attached",
+    "/run/systemd/generator",
+    "/usr/local/lib/systemd/system",
+    "/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/run/systemd/generator.late",
+];
+
 /// The running watch. Ends with the runtime.
 #[derive(Debug, Clone)]
 pub struct Watch(Arc<Shared>);
@@ -50,6 +67,8 @@ pub struct Manager {
     pub state: String,
     /// Version, as the distribution writes it.
     pub version: String,
+    /// UnitPath: the directories of unit files, of which the earlier ones win.
+    pub unit_path: Arc<[String]>,
 }
 
 /// How the connection to systemd has fared since the exporter was started.
@@ -170,6 +189,16 @@ impl Watch {
             manager,
             now,
         })
+    }
+
+    /// The directories of unit files, as systemd last told them; else those that it is built with.
+    pub fn unit_path(&self) -> Arc<[String]> {
+        let manager = &self.0.manager;
+        let manager = manager.lock().unwrap_or_else(PoisonError::into_inner);
+        if manager.unit_path.is_empty() {
+            return UNIT_PATH.map(str::to_owned).into();
+        }
+        manager.unit_path.clone()
     }
 
     /// How the connection has fared.

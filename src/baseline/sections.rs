@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
-use super::reader::{Node, Reader, Seen, Value, quoted};
+use super::reader::{Fields, Node, Reader, Seen, Value, quoted};
 use super::units::{systemd, unit_name};
 use super::{
-    Baseline, Expected, Hostname, Mistake, RedisAddress, RedisEndpoint, Systemd, UnitFiles,
+    Baseline, Expected, Hostname, Mistake, RedisAddress, RedisEndpoint, Systemd, UnitFiles, UsedBy,
     WritePaths,
 };
 
@@ -110,7 +110,8 @@ fn hostnames(reader: &mut Reader, node: &Node, systemd: Option<&Systemd>) -> Vec
     let mut seen = Seen::new();
     for entry in reader.list(node, "`hostnames`") {
         let what = "a hostname's entry";
-        let Some(fields) = reader.mapping(entry, what, &["name", "addresses", "as"]) else {
+        let Some(fields) = reader.mapping(entry, what, &["name", "addresses", "as", "used_by"])
+        else {
             continue;
         };
         let name = reader
@@ -122,15 +123,29 @@ fn hostnames(reader: &mut Reader, node: &Node, systemd: Option<&Systemd>) -> Vec
         let resolved_as = fields
             .get("as")
             .and_then(|node| service_name(reader, node, systemd));
+        let used_by = used_by(reader, &fields);
         if let (Some(name), Some(addresses)) = (name, addresses) {
             hostnames.push(Hostname {
                 name: name.to_owned(),
                 addresses,
                 resolved_as: resolved_as.map(str::to_owned),
+                used_by,
             });
         }
     }
     hostnames
+}
+
+/// The units that use what the entry names.
+fn used_by(reader: &mut Reader, fields: &Fields<'_>) -> UsedBy {
+    let patterns = fields.get("used_by").map(|node| {
+        let entries = reader.list(node, "`used_by`");
+        entries
+            .iter()
+            .filter_map(|entry| reader.pattern(entry, "`used_by` pattern"))
+            .collect()
+    });
+    UsedBy(patterns)
 }
 
 fn hostname<'n>(reader: &mut Reader, node: &'n Node, seen: &mut Seen) -> Option<&'n str> {
@@ -187,7 +202,7 @@ fn addresses(reader: &mut Reader, node: &Node) -> Vec<IpAddr> {
 fn redis(reader: &mut Reader, node: &Node) -> Vec<RedisEndpoint> {
     let mut endpoints = Vec::new();
     let mut seen = Seen::new();
-    let keys = ["name", "url", "password_file", "write_canary"];
+    let keys = ["name", "url", "password_file", "write_canary", "used_by"];
     for entry in reader.list(node, "`redis`") {
         let what = "a redis entry";
         let Some(fields) = reader.mapping(entry, what, &keys) else {
@@ -214,6 +229,7 @@ fn redis(reader: &mut Reader, node: &Node) -> Vec<RedisEndpoint> {
         let write_canary = fields
             .get("write_canary")
             .and_then(|node| reader.boolean(node, "`write_canary`"));
+        let used_by = used_by(reader, &fields);
         if let (Some(name), Some((address, user, database))) = (name, url) {
             endpoints.push(RedisEndpoint {
                 name: name.to_owned(),
@@ -222,6 +238,7 @@ fn redis(reader: &mut Reader, node: &Node) -> Vec<RedisEndpoint> {
                 database,
                 password_file,
                 write_canary: write_canary.unwrap_or(false),
+                used_by,
             });
         }
     }

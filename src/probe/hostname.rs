@@ -2,12 +2,14 @@
 //! the host would keep it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Workers;
 use crate::baseline;
+use crate::systemd::unit::Unit;
 
 /// What one look saw of one name of the baseline.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,13 @@ pub struct Hostname {
     /// Whether the name will still stand in the hosts file after the next boot or rebuild; the
     /// error says why that cannot be told.
     pub persistence: Result<Persistence, String>,
+}
+
+impl Hostname {
+    /// True if every resolver could be asked, whatever it said.
+    pub fn is_told(&self) -> bool {
+        self.lookups.iter().all(|lookup| lookup.answer.is_ok())
+    }
 }
 
 /// Who was asked.
@@ -123,9 +132,10 @@ pub enum Persistence {
 /// Looks the names up, all at once.
 pub async fn probe(
     hostnames: &[baseline::Hostname],
+    units: &[Arc<Unit>],
     workers: &Workers,
     deadline: Instant,
 ) -> Vec<Hostname> {
-    let _ = (hostnames, workers, deadline);
+    let _ = (hostnames, units, workers, deadline);
     Vec::new()
 }

@@ -6,6 +6,7 @@ mod drift;
 pub use drift::{Difference, Drift};
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -19,6 +20,13 @@ pub struct UnitFiles {
     pub references: Result<Vec<Dangling>, String>,
     /// Against the golden snapshot; `None` where the baseline names none.
     pub drift: Option<Result<Drift, String>>,
+}
+
+impl UnitFiles {
+    /// True if all of it could be read.
+    pub fn is_told(&self) -> bool {
+        self.references.is_ok() && !matches!(self.drift, Some(Err(_)))
+    }
 }
 
 /// A reference to a unit that has no unit file, is masked, or is retired.
@@ -49,6 +57,16 @@ pub enum Effect {
     Clutter,
 }
 
+impl Effect {
+    /// The word for it, in labels and reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Blocks => "blocks",
+            Self::Clutter => "clutter",
+        }
+    }
+}
+
 /// Why a unit counts as not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
@@ -64,14 +82,15 @@ pub struct Cache {}
 /// Reads what has changed, and compares. `unit_path` is the manager's search path, the earlier
 /// directories win; `watched` tells the units whose references count.
 pub async fn probe(
-    baseline: &Baseline,
-    unit_path: &[String],
+    baseline: &Arc<Baseline>,
+    unit_path: &Arc<[String]>,
+    cache: &Arc<Cache>,
     workers: &Workers,
     deadline: Instant,
 ) -> UnitFiles {
-    let _ = (baseline, unit_path, workers, deadline);
+    let _ = (unit_path, cache);
     UnitFiles {
         references: Err("not read".to_owned()),
-        drift: None,
+        drift: drift::probe(baseline, workers, deadline).await,
     }
 }

@@ -26,6 +26,14 @@ pub struct WritePath {
     pub room: Option<Room>,
 }
 
+impl WritePath {
+    /// True if what counts now could be told.
+    pub fn is_told(&self) -> bool {
+        let verdict = self.now.as_ref().unwrap_or(&self.next_start);
+        verdict.reason.is_writable().is_some()
+    }
+}
+
 /// Whether it can be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -62,6 +70,37 @@ pub enum Reason {
     Starting,
     Timeout,
     Unknown,
+}
+
+impl Reason {
+    /// The word for it, in labels and reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Denied => "denied",
+            Self::ReadOnly => "read_only",
+            Self::Missing => "missing",
+            Self::NotDir => "not_dir",
+            Self::IsDir => "is_dir",
+            Self::Loop => "loop",
+            Self::Immutable => "immutable",
+            Self::NoSpace => "no_space",
+            Self::NoInodes => "no_inodes",
+            Self::StartFails => "start_fails",
+            Self::Starting => "starting",
+            Self::Timeout => "timeout",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The answer to the question; `None` where there is none.
+    pub fn is_writable(self) -> Option<bool> {
+        match self {
+            Self::Ok => Some(true),
+            Self::Starting | Self::Timeout | Self::Unknown => None,
+            _ => Some(false),
+        }
+    }
 }
 
 /// Judges all paths at once: those of the baseline, and those that the watched units declare.

@@ -14,6 +14,10 @@ pub const ACTIVE_STATES: [&str; 6] = [
     "deactivating",
 ];
 
+/// Two automatic restarts within this time are a loop, in microseconds. A loop of one restart every
+/// five minutes must count, so must one that misses a beat.
+const LOOP_WINDOW: u64 = 15 * 60 * 1_000_000;
+
 /// A moment as systemd tells it, on both of its clocks, in microseconds; zero is "never".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamp {
@@ -261,6 +265,16 @@ impl Unit {
     /// True while nothing of it runs: ActiveState inactive or failed.
     pub fn is_down(&self) -> bool {
         matches!(&*self.active_state, "inactive" | "failed")
+    }
+
+    /// True if it is restarted again and again, as of `now` (monotonic microseconds).
+    pub fn is_looping(&self, now: u64) -> bool {
+        self.sub_state.contains("auto-restart")
+            || !self.is_down()
+                && self.service.as_ref().is_some_and(|service| {
+                    let [_, last_but_one] = service.recent_restarts;
+                    last_but_one != 0 && now.saturating_sub(last_but_one) < LOOP_WINDOW
+                })
     }
 
     /// Each ActiveState with the seconds spent in it until `now` (monotonic microseconds) and the
@@ -728,5 +742,50 @@ mod tests {
             timer(1_001_000_000, 3_000_000).next_trigger(now),
             Some(1_001_000_000)
         );
+    }
+
+    const MINUTE: u64 = 60_000_000;
+
+    /// A service that runs, with its last automatic restarts at these minutes, newest first.
+    fn restarted_at(minutes: [u64; 2]) -> Unit {
+        let mut unit = Unit::new("a.service", 0);
+        unit.active_state = Cow::Borrowed("active");
+        unit.sub_state = Cow::Borrowed("running");
+        if let Some(service) = &mut unit.service {
+            service.recent_restarts = minutes.map(|minute| minute * MINUTE);
+        }
+        unit
+    }
+
+    #[test]
+    fn one_restart_every_five_minutes_is_a_loop_at_any_moment() {
+        let unit = restarted_at([105, 100]);
+        assert!(unit.is_looping(105 * MINUTE));
+        assert!(unit.is_looping(110 * MINUTE - 1), "just before the next");
+        assert!(unit.is_looping(114 * MINUTE), "though it misses a beat");
+    }
+
+    #[test]
+    fn restarts_further_apart_than_the_window_are_no_loop() {
+        assert!(!restarted_at([116, 100]).is_looping(116 * MINUTE));
+        assert!(
+            !restarted_at([100, 0]).is_looping(101 * MINUTE),
+            "one restart"
+        );
+        assert!(
+            !restarted_at([105, 100]).is_looping(115 * MINUTE),
+            "it has held since"
+        );
+    }
+
+    #[test]
+    fn a_loop_ends_when_the_service_is_down() {
+        let mut unit = restarted_at([105, 100]);
+        unit.active_state = Cow::Borrowed("inactive");
+        unit.sub_state = Cow::Borrowed("dead");
+        assert!(!unit.is_looping(106 * MINUTE));
+        unit.active_state = Cow::Borrowed("activating");
+        unit.sub_state = Cow::Borrowed("auto-restart");
+        assert!(unit.is_looping(200 * MINUTE), "that is a restart by itself");
     }
 }

@@ -357,7 +357,11 @@ impl<'a> Session<'a> {
         self.table(|table, _| table.settle());
         self.was_current = true;
         self.resync_at = Instant::now() + self.shared.resync;
-        self.shared.manager(|manager| manager.version = version);
+        let unit_path = self.directories.clone().into();
+        self.shared.manager(|manager| {
+            manager.version = version;
+            manager.unit_path = unit_path;
+        });
         self.shared.set_phase(Phase::Current);
         Ok(())
     }

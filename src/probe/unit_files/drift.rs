@@ -1,9 +1,13 @@
 //! How the unit files of the host differ from the golden snapshot.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::baseline;
+use tokio::time::Instant;
+
+use crate::baseline::{self, Baseline};
+use crate::probe::{TARGET_TIMEOUT, Workers};
 use crate::snapshot::{self, Pair, Scope, Snapshot};
 
 /// The unit files against the golden snapshot.
@@ -26,6 +30,46 @@ pub enum Difference {
     Missing,
     /// The host has it, the snapshot does not.
     Extra,
+}
+
+impl Difference {
+    /// All of them, in the order of their series.
+    pub const ALL: [Self; 3] = [Self::Modified, Self::Missing, Self::Extra];
+
+    /// The word for it, in labels and reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Modified => "modified",
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+        }
+    }
+}
+
+/// Compares on a thread of its own, as the snapshot may be on another file system; `None` where
+/// the baseline names none.
+pub(super) async fn probe(
+    baseline: &Arc<Baseline>,
+    workers: &Workers,
+    deadline: Instant,
+) -> Option<Result<Drift, String>> {
+    let snapshot = &baseline.unit_files.as_ref()?.snapshot;
+    let work = {
+        let baseline = baseline.clone();
+        move || {
+            let unit_files = baseline.unit_files.as_ref()?;
+            Some(compare(unit_files, &baseline.systemd))
+        }
+    };
+    let deadline = deadline.min(Instant::now() + TARGET_TIMEOUT);
+    let compared = workers.run_one("unit files and snapshot", deadline, work);
+    compared.await.unwrap_or_else(|| {
+        let snapshot = snapshot.display();
+        Some(Err(format!(
+            "comparing the unit files with the snapshot {snapshot} took too long: see whether \
+             its file system answers"
+        )))
+    })
 }
 
 /// Reads the snapshot and the host's files, and compares. Blocks.
