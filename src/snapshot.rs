@@ -639,3 +639,363 @@ fn unreadable_file(path: &Path, error: &io::Error) -> String {
     }
     format!("reading {path}: {error}")
 }
+
+#[cfg(test)]
+pub mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+
+    use super::take::{About, take};
+    use super::*;
+    use crate::baseline::{Expected, Unit};
+
+    /// A unit directory, and a directory of unit files beside it that may be its snapshot.
+    #[derive(Debug)]
+    pub struct Host {
+        pub directory: TempDir,
+        pub systemd: Systemd,
+        pub unit_files: UnitFiles,
+    }
+
+    impl Host {
+        /// Watches `quantum-*.service`, `quantum-trader.target` and `redis@main.service`.
+        pub fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            for below in ["host", "snapshot"] {
+                fs::create_dir(directory.path().join(below)).unwrap();
+            }
+            let units = ["quantum-trader.target", "redis@main.service"].map(|name| Unit {
+                name: name.to_owned(),
+                expected: Expected::Active,
+                tier: 1,
+                because: None,
+                start_within: Duration::from_secs(60),
+            });
+            Self {
+                systemd: Systemd {
+                    watch: vec![Pattern::new("quantum-*.service").unwrap()],
+                    units: units.to_vec(),
+                    retired: vec![],
+                    resync: Duration::from_secs(60),
+                },
+                unit_files: UnitFiles {
+                    snapshot: directory.path().join("snapshot"),
+                    ignore: vec![],
+                },
+                directory,
+            }
+        }
+
+        pub fn units(&self) -> PathBuf {
+            self.directory.path().join("host")
+        }
+
+        pub fn scope(&self) -> Scope<'_> {
+            Scope::new(&self.systemd, Some(&self.unit_files))
+        }
+
+        /// A path below the directory of both, with the directories above it.
+        pub fn path(&self, path: &str) -> PathBuf {
+            let path = self.directory.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        }
+
+        pub fn write(&self, path: &str, text: &str) {
+            fs::write(self.path(path), text).unwrap();
+        }
+
+        pub fn link(&self, target: &str, path: &str) {
+            symlink(target, self.path(path)).unwrap();
+        }
+
+        pub fn remove(&self, path: &str) {
+            fs::remove_file(self.path(path)).unwrap();
+        }
+
+        pub fn set_mode(&self, path: &str, mode: u32) {
+            fs::set_permissions(self.path(path), fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        pub fn files(&self) -> Files {
+            host(&self.units(), self.scope()).unwrap()
+        }
+
+        /// Takes a snapshot of the watched units' files, and gives its directory.
+        pub fn take(&self, name: &str) -> PathBuf {
+            let directory = self.directory.path().join(name);
+            take(&self.files(), &directory, &about()).unwrap();
+            directory
+        }
+
+        /// Everything below the unit directory; directories, too, with their slash.
+        pub fn everything(&self) -> BTreeMap<String, Option<Entry>> {
+            let mut found = BTreeMap::new();
+            let mut directories = vec![self.units()];
+            while let Some(directory) = directories.pop() {
+                for entry in fs::read_dir(directory).unwrap() {
+                    let path = entry.unwrap().path();
+                    let name = path.strip_prefix(self.units()).unwrap();
+                    let name = name.to_str().unwrap().to_owned();
+                    if path.is_dir() && !path.is_symlink() {
+                        found.insert(format!("{name}/"), None);
+                        directories.push(path);
+                    } else {
+                        found.insert(name, read_entry(&path).unwrap());
+                    }
+                }
+            }
+            found
+        }
+    }
+
+    pub fn about() -> About {
+        About {
+            deployment: "test".to_owned(),
+            systemd: Some("252".to_owned()),
+        }
+    }
+
+    fn paths(files: &Files) -> Vec<&str> {
+        files.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn the_files_of_watched_units_count_and_no_others() {
+        let host = Host::new();
+        let counted = [
+            "aliased.service",
+            "multi-user.target.wants/quantum-a.service",
+            "multi-user.target.wants/redis@main.service",
+            "quantum-.service.d/all.conf",
+            "quantum-a.service",
+            "quantum-a.service.d/more.conf",
+            "quantum-b.service",
+            "quantum-b.service.d",
+            "quantum-trader.target",
+            "quantum-trader.target.requires/postgresql.service",
+            "quantum-trader.target.wants/quantum-a.service",
+            "redis@.service",
+            "redis@main.service.d/more.conf",
+            "service.d/all.conf",
+        ];
+        let passed_over = [
+            "ssh.service",
+            "ssh.service.d/more.conf",
+            "multi-user.target.wants/ssh.service",
+            "quantum-a.service.d/more.conf.bak",
+            "quantum-a.service~",
+            "quantum-a.conf",
+            "quantum-x.timer",
+            "redis@.socket",
+            "redis@other.service",
+            "socket.d/all.conf",
+            ".quantum-a.service.swp",
+            "quantum-trader.target.wants/README",
+            "a.directory/quantum-a.service",
+        ];
+        for path in counted.into_iter().chain(passed_over) {
+            let target = match path {
+                "aliased.service" => "/lib/systemd/system/quantum-a.service",
+                "quantum-b.service" => "/dev/null",
+                "quantum-b.service.d" => "quantum-a.service.d",
+                path if path.contains(".wants/") => "../quantum-a.service",
+                _ => {
+                    host.write(&format!("host/{path}"), "text\n");
+                    continue;
+                }
+            };
+            host.link(target, &format!("host/{path}"));
+        }
+        host.link("/x/ssh.service", "host/sshd.service");
+        assert_eq!(paths(&host.files()), counted);
+    }
+
+    #[test]
+    fn drop_ins_by_prefix_count_for_units_that_are_named() {
+        let mut host = Host::new();
+        host.systemd.watch.clear();
+        for (directory, _) in [
+            ("quantum-.target.d", true),
+            ("quantum-.service.d", false),
+            ("quant-.target.d", false),
+            ("target.d", true),
+        ] {
+            host.write(&format!("host/{directory}/a.conf"), "text\n");
+        }
+        assert_eq!(
+            paths(&host.files()),
+            ["quantum-.target.d/a.conf", "target.d/a.conf"]
+        );
+    }
+
+    #[test]
+    fn a_host_without_a_unit_directory_has_no_files() {
+        let host = Host::new();
+        fs::remove_dir(host.units()).unwrap();
+        assert!(host.files().is_empty());
+    }
+
+    #[test]
+    fn what_was_taken_is_read_again() {
+        let host = Host::new();
+        host.write("host/quantum-a.service", "[Service]\n");
+        host.write(r"host/quantum-\x2d.service", "[Service]\r\n");
+        host.write("host/quantum-a.service.d/more.conf", "\u{e9}\n");
+        host.write("host/quantum-empty.service", "");
+        host.link("/dev/null", "host/quantum-b.service");
+        host.link("../x", "host/quantum-trader.target.wants/quantum-a.service");
+        host.set_mode("host/quantum-a.service", 0o640);
+        let directory = host.take("taken");
+        let snapshot = Snapshot::read(&directory).unwrap();
+        assert_eq!(snapshot.files, host.files());
+        assert!(snapshot.has_manifest);
+        assert!(snapshot.taken.unwrap().elapsed().unwrap() < Duration::from_secs(3600));
+
+        let sums = std::process::Command::new("sha256sum")
+            .args(["--check", "--strict", "--quiet", "SHA256SUMS"])
+            .current_dir(&directory)
+            .output()
+            .unwrap();
+        assert!(sums.status.success(), "{sums:?}");
+        let sums = fs::read_to_string(directory.join("SHA256SUMS")).unwrap();
+        assert_eq!(sums.lines().count(), 4);
+    }
+
+    #[test]
+    fn nothing_is_written_over() {
+        let host = Host::new();
+        host.write("host/quantum-a.service", "[Service]\n");
+        host.write("used/file", "");
+        let take = |name: &str| take(&host.files(), &host.path(name), &about());
+        let refusal = take("used").unwrap_err();
+        assert!(
+            refusal.ends_with(
+                "/used is not empty: a snapshot is never written over, name a new directory"
+            ),
+            "{refusal}"
+        );
+        fs::create_dir(host.path("empty")).unwrap();
+        take("empty").unwrap();
+        take("empty").unwrap_err();
+        let mut left: Vec<_> = names(host.directory.path()).unwrap();
+        left.sort();
+        assert_eq!(left, ["empty", "host", "snapshot", "used"]);
+    }
+
+    #[test]
+    fn a_take_that_fails_leaves_nothing() {
+        let host = Host::new();
+        fs::create_dir(host.path("host/quantum-a.service")).unwrap();
+        let taken = take(&host.files(), &host.path("taken"), &about());
+        assert_eq!(
+            taken.unwrap_err(),
+            "/etc/systemd/system/quantum-a.service is neither a file nor a link: \
+             put that right first"
+        );
+        assert_eq!(names(host.directory.path()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_damaged_snapshot_is_refused() {
+        let host = Host::new();
+        host.write("host/quantum-a.service", "[Service]\n");
+        host.link("/dev/null", "host/quantum-b.service");
+        let damaged = |name: &str, damage: &dyn Fn(&Path)| {
+            let directory = host.take(name);
+            damage(&directory);
+            let refusal = Snapshot::read(&directory).unwrap_err();
+            refusal.replace(&format!("{}", directory.display()), "DIR")
+        };
+        let end = "; take a new one, or use another copy";
+        let text = damaged("text", &|at| {
+            fs::write(at.join("files/quantum-a.service"), "[Unit]\n").unwrap();
+        });
+        let is_not = "is not what its manifest.json says";
+        assert_eq!(
+            text,
+            format!("the snapshot DIR is damaged: DIR/files/quantum-a.service {is_not}{end}")
+        );
+        let link = damaged("link", &|at| {
+            let path = at.join("files/quantum-b.service");
+            fs::remove_file(&path).unwrap();
+            symlink("/dev/zero", path).unwrap();
+        });
+        assert_eq!(
+            link,
+            format!("the snapshot DIR is damaged: DIR/files/quantum-b.service {is_not}{end}")
+        );
+        let missing = damaged("missing", &|at| {
+            fs::remove_file(at.join("files/quantum-a.service")).unwrap();
+        });
+        assert_eq!(
+            missing,
+            format!("the snapshot DIR is damaged: DIR/files/quantum-a.service is missing{end}")
+        );
+        let replace = |at: &Path, from: &str, to: &str| {
+            let path = at.join("manifest.json");
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains(from), "{text}");
+            fs::write(path, text.replace(from, to)).unwrap();
+        };
+        let outside = damaged("outside", &|at| {
+            replace(at, "quantum-a.service", "../quantum-a.service");
+        });
+        assert!(outside.contains("is no path of a unit's file"), "{outside}");
+        let newer = damaged("newer", &|at| replace(at, "\"format\": 1", "\"format\": 2"));
+        assert_eq!(
+            newer,
+            "the snapshot DIR is of format 2, and only format 1 is known: use the \
+             baseline-exporter that took it"
+        );
+        let mode = damaged("mode", &|at| replace(at, "\"0644\"", "\"10000\""));
+        assert!(
+            mode.contains("quantum-a.service has the mode \"10000\""),
+            "{mode}"
+        );
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_unit_directory() {
+        for path in ["a.service", "a.service.d/b.conf"] {
+            assert!(is_path(path), "{path}");
+        }
+        for path in [
+            "", "/a", "a/", "../a", "a/..", ".", "a/b/c", "a/../b", "a\0",
+        ] {
+            assert!(!is_path(path), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_manifest_adds_to_the_comparison() {
+        let host = Host::new();
+        host.write("host/quantum-a.service", "[Service]\n");
+        host.link("/dev/null", "host/quantum-b.service");
+        let snapshot = host.take("taken");
+        host.write("host/quantum-a.service.d/more.conf", "[Service]\n");
+        host.link("/x/quantum-a.service", "host/alias.service");
+        host.remove("host/quantum-b.service");
+        host.write("host/quantum-b.service", "");
+        let pairs = Snapshot::read(&snapshot)
+            .unwrap()
+            .compare(&host.units(), host.scope())
+            .unwrap();
+        let extra = |pair: &&Pair| pair.golden.is_none();
+        let extra: Vec<_> = pairs.iter().filter(extra).map(|pair| &pair.path).collect();
+        assert_eq!(extra, ["alias.service", "quantum-a.service.d/more.conf"]);
+        let mask = pairs.iter().find(|pair| pair.path == "quantum-b.service");
+        let Some(Pair {
+            golden: Some(golden),
+            host: Some(host),
+            ..
+        }) = mask
+        else {
+            panic!("{mask:?}");
+        };
+        assert!(golden.means(host));
+        assert!(!golden.is_exactly(host));
+    }
+}

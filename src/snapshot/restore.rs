@@ -215,7 +215,8 @@ impl Plan {
 
 /// Puts back what was there before these changes, and tells how that went.
 fn roll_back(unit_directory: &Path, changes: &[Pair], backup: &Path) -> String {
-    let mut failures = Vec::new();
+    // First, as a directory goes only once it is empty.
+    let mut failures: Vec<String> = sweep(unit_directory).err().into_iter().collect();
     for change in changes.iter().rev() {
         let host = change.host.as_ref();
         let attributes = host.and_then(|host| host.attributes);
@@ -226,7 +227,6 @@ fn roll_back(unit_directory: &Path, changes: &[Pair], backup: &Path) -> String {
             failures.push(format!("{}: {error}", change.path));
         }
     }
-    failures.extend(sweep(unit_directory).err());
     if failures.is_empty() {
         return "every file was put back as it was".to_owned();
     }
@@ -362,4 +362,320 @@ fn sweep(unit_directory: &Path) -> Result<(), String> {
             unit_directory.display()
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::snapshot::tests::{Host, about};
+
+    type Everything = BTreeMap<String, Option<Entry>>;
+
+    /// A snapshot, and a host that differs from it in every way.
+    fn differing() -> (Host, Everything) {
+        let host = Host::new();
+        for name in ["changed", "gone", "masked", "mode", "same"] {
+            let path = format!("host/quantum-{name}.service");
+            host.write(&path, &format!("[Unit]\nDescription={name}\n"));
+        }
+        host.set_mode("host/quantum-mode.service", 0o600);
+        host.write("host/quantum-gone.service.d/more.conf", "[Service]\n");
+        host.link("/dev/null", "host/quantum-unmasked.service");
+        host.link("/x/a", "host/quantum-trader.target");
+        host.link(
+            "/x/quantum-same.service",
+            "host/quantum-trader.target.wants/quantum-same.service",
+        );
+        host.write("host/ssh.service", "[Unit]\n");
+        host.take("taken");
+        let golden = host.everything();
+
+        host.write("host/quantum-changed.service", "[Unit]\r\n");
+        host.remove("host/quantum-gone.service");
+        host.remove("host/quantum-gone.service.d/more.conf");
+        fs::remove_dir(host.path("host/quantum-gone.service.d")).unwrap();
+        host.remove("host/quantum-masked.service");
+        host.link("/dev/null", "host/quantum-masked.service");
+        host.set_mode("host/quantum-mode.service", 0o666);
+        host.remove("host/quantum-unmasked.service");
+        host.write("host/quantum-unmasked.service", "[Unit]\n");
+        host.remove("host/quantum-trader.target");
+        host.link("/x/b", "host/quantum-trader.target");
+        host.remove("host/quantum-trader.target.wants/quantum-same.service");
+        host.link(
+            "/x/quantum-new.service",
+            "host/quantum-trader.target.wants/quantum-new.service",
+        );
+        host.write("host/quantum-new.service", "[Unit]\n");
+        host.write("host/quantum-same.service.d/new.conf", "[Unit]\n");
+        (host, golden)
+    }
+
+    #[track_caller]
+    fn plan(host: &Host, snapshot: &Path, prune: bool) -> Plan {
+        let snapshot = Snapshot::read(snapshot).unwrap();
+        Plan::make(snapshot, &host.units(), host.scope(), prune).unwrap()
+    }
+
+    #[track_caller]
+    fn back_up(host: &Host, plan: &Plan) -> PathBuf {
+        plan.back_up(&host.units(), host.scope(), &host.path("taken"), &about())
+            .unwrap()
+    }
+
+    #[track_caller]
+    fn restore(host: &Host, snapshot: &Path, prune: bool) -> PathBuf {
+        let plan = plan(host, snapshot, prune);
+        let backup = back_up(host, &plan);
+        plan.apply(&host.units(), &backup).unwrap();
+        backup
+    }
+
+    #[test]
+    fn the_plan_tells_all_and_does_nothing() {
+        let (host, _) = differing();
+        let before = host.everything();
+        assert_eq!(
+            plan(&host, &host.path("taken"), false).text(),
+            "\
+write   quantum-changed.service
+write   quantum-gone.service
+write   quantum-gone.service.d/more.conf
+write   quantum-masked.service
+write   quantum-mode.service
+link    quantum-trader.target -> /x/a
+link    quantum-trader.target.wants/quantum-same.service -> /x/quantum-same.service
+link    quantum-unmasked.service -> /dev/null
+keep    quantum-new.service, which is not in the snapshot (--prune removes it)
+keep    quantum-same.service.d/new.conf, which is not in the snapshot (--prune removes it)
+keep    quantum-trader.target.wants/quantum-new.service, which is not in the snapshot (--prune removes it)
+"
+        );
+        assert!(
+            plan(&host, &host.path("taken"), true)
+                .text()
+                .starts_with("remove  quantum-new.service\n")
+        );
+        assert_eq!(host.everything(), before);
+    }
+
+    #[test]
+    fn everything_comes_back_and_the_backup_undoes_it() {
+        let (host, golden) = differing();
+        let before = host.everything();
+        let backup = restore(&host, &host.path("taken"), true);
+        assert_eq!(host.everything(), golden);
+        assert!(plan(&host, &host.path("taken"), true).is_empty());
+
+        restore(&host, &backup, true);
+        assert_eq!(host.everything(), before);
+    }
+
+    #[test]
+    fn what_only_the_host_has_stays_unless_it_is_pruned() {
+        let (host, golden) = differing();
+        restore(&host, &host.path("taken"), false);
+        let now = host.everything();
+        for (path, entry) in &golden {
+            assert_eq!(now.get(path), Some(entry), "{path}");
+        }
+        let more: Vec<_> = now
+            .keys()
+            .filter(|path| !golden.contains_key(*path))
+            .collect();
+        assert_eq!(
+            more,
+            [
+                "quantum-new.service",
+                "quantum-same.service.d/",
+                "quantum-same.service.d/new.conf",
+                "quantum-trader.target.wants/quantum-new.service",
+            ]
+        );
+    }
+
+    #[test]
+    fn copies_without_a_manifest_come_back_too() {
+        let host = Host::new();
+        host.write("snapshot/quantum-a.service", "[Unit]\n");
+        host.write("snapshot/quantum-b.service", "");
+        host.write("snapshot/quantum-c.service", "[Unit]\n");
+        host.write("host/quantum-a.service", "[Service]\n");
+        host.set_mode("host/quantum-a.service", 0o600);
+        host.write("host/quantum-b.service", "[Service]\n");
+        let snapshot = host.path("snapshot");
+        let plan = plan(&host, &snapshot, true);
+        plan.apply(&host.units(), &snapshot).unwrap();
+        let entry = |name: &str| {
+            let entry = super::super::read_entry(&host.units().join(name)).unwrap();
+            let entry = entry.unwrap();
+            (entry.content, entry.attributes.unwrap().mode)
+        };
+        let text = || Content::Text(b"[Unit]\n".to_vec());
+        assert_eq!(entry("quantum-a.service"), (text(), 0o600));
+        assert_eq!(
+            entry("quantum-b.service").0,
+            Content::Link("/dev/null".into())
+        );
+        assert_eq!(entry("quantum-c.service"), (text(), 0o644));
+    }
+
+    /// Runs until `step` has been called `count` times; true if that was not the end of it.
+    fn killed_after(host: &Host, plan: &Plan, backup: &Path, count: usize) -> bool {
+        let mut calls = 0;
+        let mut step = || {
+            calls += 1;
+            // Nothing is put back: what a kill leaves is what was there at this moment.
+            assert!(calls <= count, "killed on purpose");
+            Ok(())
+        };
+        let run = || {
+            plan.apply_by_step(&host.units(), backup, &mut step)
+                .unwrap()
+        };
+        catch_unwind(AssertUnwindSafe(run)).is_err()
+    }
+
+    #[test]
+    fn killed_at_any_step_each_file_is_old_or_new_and_nothing_is_lost() {
+        let mut count = 0;
+        loop {
+            let (host, golden) = differing();
+            let before = host.everything();
+            let first = plan(&host, &host.path("taken"), true);
+            let backup = back_up(&host, &first);
+            if !killed_after(&host, &first, &backup, count) {
+                break;
+            }
+            let is_file = |(path, _): &(String, Option<Entry>)| {
+                !path.ends_with('/') && !path.ends_with(PARTIAL)
+            };
+            let left: Everything = host.everything().into_iter().filter(is_file).collect();
+            let paths = before.keys().chain(golden.keys()).chain(left.keys());
+            for path in paths.filter(|path| !path.ends_with('/')) {
+                let now = left.get(path);
+                assert!(
+                    now == before.get(path) || now == golden.get(path),
+                    "{path} after step {count}: {now:?}"
+                );
+            }
+            // One way on, or the other.
+            let (snapshot, wanted) = if count % 2 == 0 {
+                (host.path("taken"), golden)
+            } else {
+                (backup, before)
+            };
+            restore(&host, &snapshot, true);
+            // A directory without files may stay: it means nothing.
+            let files = |everything: Everything| -> Everything {
+                let is_file = |(path, _): &(String, Option<Entry>)| !path.ends_with('/');
+                everything.into_iter().filter(is_file).collect()
+            };
+            assert_eq!(
+                files(host.everything()),
+                files(wanted),
+                "after step {count}"
+            );
+            count += 1;
+        }
+        assert!(count > 40, "only {count} steps");
+    }
+
+    #[test]
+    fn a_failure_at_any_step_leaves_everything_as_it_was() {
+        let mut count = 0;
+        loop {
+            let (host, golden) = differing();
+            let before = host.everything();
+            let plan = plan(&host, &host.path("taken"), true);
+            let mut calls = 0;
+            let mut step = || {
+                calls += 1;
+                if calls > count {
+                    return Err(io::Error::other("full"));
+                }
+                Ok(())
+            };
+            match plan.apply_by_step(&host.units(), Path::new("backup"), &mut step) {
+                Ok(()) => {
+                    assert_eq!(host.everything(), golden);
+                    break;
+                }
+                Err(reason) => {
+                    assert!(
+                        reason.ends_with(": full; every file was put back as it was"),
+                        "{reason}"
+                    );
+                    assert_eq!(host.everything(), before, "after step {count}");
+                }
+            }
+            count += 1;
+        }
+        assert!(count > 40, "only {count} steps");
+    }
+
+    #[test]
+    fn a_failure_to_put_back_names_the_way_on() {
+        let (host, _) = differing();
+        let plan = plan(&host, &host.path("taken"), true);
+        let units = host.units();
+        let moved = host.path("moved");
+        let mut step = || fs::rename(&units, &moved).and_then(|()| fs::write(&units, ""));
+        let reason = plan
+            .apply_by_step(&units, Path::new("/b"), &mut step)
+            .unwrap_err();
+        assert!(
+            reason.ends_with(
+                "): once that is put right, run \
+                 `baseline-exporter snapshot restore /b --apply --prune`"
+            ),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link_or_over_what_is_no_file() {
+        let host = Host::new();
+        host.write("host/quantum-a.service.d/more.conf", "[Unit]\n");
+        host.take("taken");
+        fs::remove_dir_all(host.path("host/quantum-a.service.d")).unwrap();
+        fs::create_dir(host.path("elsewhere")).unwrap();
+        let elsewhere = host.path("elsewhere");
+        host.link(elsewhere.to_str().unwrap(), "host/quantum-a.service.d");
+        let make = |prune| {
+            let snapshot = Snapshot::read(&host.path("taken")).unwrap();
+            Plan::make(snapshot, &host.units(), host.scope(), prune)
+        };
+        let refusal = make(false).unwrap_err();
+        assert!(refusal.contains("is no directory, which it is in the snapshot"));
+        make(true)
+            .unwrap()
+            .apply(&host.units(), Path::new("backup"))
+            .unwrap();
+        assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0);
+        assert!(host.units().join("quantum-a.service.d").is_dir());
+
+        host.remove("host/quantum-a.service.d/more.conf");
+        fs::create_dir(host.path("host/quantum-a.service.d/more.conf")).unwrap();
+        let refusal = make(false).unwrap_err();
+        assert!(
+            refusal.contains("is neither a file nor a link"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn one_restore_at_a_time() {
+        let host = Host::new();
+        let first = lock(&host.units()).unwrap();
+        assert_eq!(
+            lock(&host.units()).unwrap_err(),
+            "another `snapshot restore` is running: wait until it has ended"
+        );
+        drop(first);
+        lock(&host.units()).unwrap();
+    }
 }

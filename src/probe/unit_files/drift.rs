@@ -116,84 +116,29 @@ fn difference(pair: &Pair) -> Option<Difference> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::path::PathBuf;
-    use std::time::Duration;
+    use std::os::unix::fs::PermissionsExt;
 
     use Difference::{Extra, Missing, Modified};
     use glob::Pattern;
-    use tempfile::TempDir;
 
     use super::*;
-    use crate::baseline::{Expected, Systemd, Unit, UnitFiles};
+    use crate::snapshot::tests::Host;
 
-    /// A unit directory and a snapshot beside it.
-    struct Host {
-        directory: TempDir,
-        systemd: Systemd,
-        unit_files: UnitFiles,
+    fn compare(host: &Host) -> Result<Drift, String> {
+        compare_with(&host.units(), &host.unit_files, &host.systemd)
     }
 
-    impl Host {
-        /// Watches `quantum-*.service`, `quantum-trader.target` and `redis@main.service`.
-        fn new() -> Self {
-            let directory = tempfile::tempdir().unwrap();
-            for below in ["host", "snapshot"] {
-                fs::create_dir(directory.path().join(below)).unwrap();
-            }
-            let units = ["quantum-trader.target", "redis@main.service"].map(|name| Unit {
-                name: name.to_owned(),
-                expected: Expected::Active,
-                tier: 1,
-                because: None,
-                start_within: Duration::from_secs(60),
-            });
-            Self {
-                systemd: Systemd {
-                    watch: vec![Pattern::new("quantum-*.service").unwrap()],
-                    units: units.to_vec(),
-                    retired: vec![],
-                    resync: Duration::from_secs(60),
-                },
-                unit_files: UnitFiles {
-                    snapshot: directory.path().join("snapshot"),
-                    ignore: vec![],
-                },
-                directory,
-            }
-        }
+    /// The differences of one file after the other.
+    #[track_caller]
+    fn drift(host: &Host) -> Vec<(String, Option<Difference>)> {
+        compare(host).unwrap().files
+    }
 
-        fn path(&self, path: &str) -> PathBuf {
-            let path = self.directory.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            path
-        }
-
-        fn write(&self, path: &str, text: &str) {
-            fs::write(self.path(path), text).unwrap();
-        }
-
-        fn link(&self, target: &str, path: &str) {
-            symlink(target, self.path(path)).unwrap();
-        }
-
-        fn compare(&self) -> Result<Drift, String> {
-            let host = self.directory.path().join("host");
-            compare_with(&host, &self.unit_files, &self.systemd)
-        }
-
-        /// The differences of one file after the other.
-        #[track_caller]
-        fn drift(&self) -> Vec<(String, Option<Difference>)> {
-            self.compare().unwrap().files
-        }
-
-        /// Why nothing can be told, without the directory that is another one each time.
-        #[track_caller]
-        fn refusal(&self) -> String {
-            let path = format!("{}/", self.directory.path().display());
-            self.compare().unwrap_err().replace(&path, "")
-        }
+    /// Why nothing can be told, without the directory that is another one each time.
+    #[track_caller]
+    fn refusal(host: &Host) -> String {
+        let path = format!("{}/", host.directory.path().display());
+        compare(host).unwrap_err().replace(&path, "")
     }
 
     fn file(path: &str, difference: Option<Difference>) -> (String, Option<Difference>) {
@@ -215,7 +160,7 @@ mod tests {
         host.write("host/other.service", "[Service]\n");
         fs::remove_file(host.path("host/quantum-c.service")).unwrap();
         assert_eq!(
-            host.drift(),
+            drift(&host),
             [
                 file("quantum-a.service", None),
                 file("quantum-b.service", Some(Modified)),
@@ -237,7 +182,7 @@ mod tests {
             "/x/quantum-a.service",
             "host/multi-user.target.wants/quantum-a.service",
         );
-        assert_eq!(host.drift(), [file("quantum-a.service", None)]);
+        assert_eq!(drift(&host), [file("quantum-a.service", None)]);
     }
 
     #[test]
@@ -246,7 +191,7 @@ mod tests {
         let same = |one: &str, other: &str| {
             host.write("snapshot/quantum-a.service", one);
             host.write("host/quantum-a.service", other);
-            host.drift() == [file("quantum-a.service", None)]
+            drift(&host) == [file("quantum-a.service", None)]
         };
         assert!(same("[Unit]\nA=b\n", "[Unit]\r\nA=b\r\n"));
         assert!(same("[Unit]\nA=b\n", "[Unit] \nA=b\t \n\n\n"));
@@ -275,7 +220,7 @@ mod tests {
         host.write("host/quantum-c.service", "[Service]\n");
         host.link("/dev/null", "host/quantum-d.service");
         assert_eq!(
-            host.drift(),
+            drift(&host),
             [
                 file("quantum-a.service", None),
                 file("quantum-b.service", None),
@@ -300,7 +245,7 @@ mod tests {
         .unwrap();
         fs::create_dir(host.path("host/quantum-b.service")).unwrap();
         assert_eq!(
-            host.drift(),
+            drift(&host),
             [
                 file("quantum-a.service", Some(Modified)),
                 file("quantum-b.service", Some(Modified)),
@@ -318,14 +263,14 @@ mod tests {
             host.write(&format!("snapshot/quantum-{name}.service"), "[Service]\n");
         }
         host.write("host/quantum-new.service", "[Service]\n");
-        assert_eq!(host.drift(), [file("quantum-a.service", Some(Missing))]);
+        assert_eq!(drift(&host), [file("quantum-a.service", Some(Missing))]);
     }
 
     #[test]
     fn one_snapshot_has_one_digest() {
         let host = Host::new();
         host.write("snapshot/quantum-a.service", "[Service]\n");
-        let digest = || host.compare().unwrap().digest;
+        let digest = || compare(&host).unwrap().digest;
         let first = digest();
         assert_eq!(first.len(), 64);
         host.write("host/quantum-a.service", "[Unit]\n");
@@ -339,27 +284,27 @@ mod tests {
     fn a_snapshot_that_cannot_be_read_is_no_difference_but_a_sentence() {
         let mut host = Host::new();
         assert_eq!(
-            host.refusal(),
+            refusal(&host),
             "the snapshot snapshot holds no unit file: name the directory that \
              `baseline-exporter snapshot take` wrote, or one with copies of the unit files"
         );
         host.write("snapshot/quantum-a.service", "[Service]\n");
         host.write("snapshot/manifest.json", "{");
         assert!(
-            host.refusal().starts_with(
+            refusal(&host).starts_with(
                 "the snapshot snapshot is damaged: its manifest.json cannot be read: "
             )
         );
         host.unit_files.snapshot = host.path("missing");
         assert_eq!(
-            host.refusal(),
+            refusal(&host),
             "there is no snapshot missing: take one with `baseline-exporter snapshot take \
              missing` while all is well, or name another one in `unit_files.snapshot`"
         );
         host.write("file", "");
         host.unit_files.snapshot = host.path("file");
         assert_eq!(
-            host.refusal(),
+            refusal(&host),
             "the snapshot file is not a directory: name the one that holds the files"
         );
     }
@@ -378,13 +323,13 @@ mod tests {
         };
         closed("host/quantum-a.service");
         assert_eq!(
-            host.refusal(),
+            refusal(&host),
             "reading host/quantum-a.service: permission denied, let the exporter's user read it, \
              or give the exporter CAP_DAC_READ_SEARCH"
         );
         closed("snapshot");
         assert_eq!(
-            host.refusal(),
+            refusal(&host),
             "reading the snapshot snapshot: permission denied, name a copy in \
              `unit_files.snapshot` that the exporter's user can read, or give the exporter \
              CAP_DAC_READ_SEARCH"
