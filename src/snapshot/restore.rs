@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use rustix::fs::FlockOperation;
 
 use super::take::{About, sync, take};
-use super::{Attributes, Content, Entry, Pair, Scope, Snapshot, host};
+use super::{Attributes, Content, Entry, Pair, Scope, Snapshot, host, read_entry};
 
 /// What a file is called until it is whole. systemd reads no such name, and as one run follows
 /// the other, one name a directory is enough.
@@ -219,6 +219,14 @@ fn roll_back(unit_directory: &Path, changes: &[Pair], backup: &Path) -> String {
     let mut failures: Vec<String> = sweep(unit_directory).err().into_iter().collect();
     for change in changes.iter().rev() {
         let host = change.host.as_ref();
+        let is_unchanged = || {
+            let path = unit_directory.join(&change.path);
+            host.is_some() && read_entry(&path).is_ok_and(|entry| entry.as_ref() == host)
+        };
+        // Where it could not be written, it most likely cannot be written back either.
+        if is_unchanged() {
+            continue;
+        }
         let attributes = host.and_then(|host| host.attributes);
         let put = put(unit_directory, &change.path, host, attributes, &mut || {
             Ok(())
@@ -329,8 +337,8 @@ fn remove(
         match fs::remove_dir(directory) {
             Ok(()) => return step(),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
-            Err(error) => return Err(error),
+            // Not empty; and an empty one that has to stay means nothing.
+            Err(_) => {}
         }
     }
     sync(directory)?;
@@ -338,9 +346,10 @@ fn remove(
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+    // On a read-only file system, removing what is not there would fail for another reason.
+    match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
+        _ => fs::remove_file(path),
     }
 }
 
@@ -510,7 +519,7 @@ keep    quantum-trader.target.wants/quantum-new.service, which is not in the sna
         let plan = plan(&host, &snapshot, true);
         plan.apply(&host.units(), &snapshot).unwrap();
         let entry = |name: &str| {
-            let entry = super::super::read_entry(&host.units().join(name)).unwrap();
+            let entry = read_entry(&host.units().join(name)).unwrap();
             let entry = entry.unwrap();
             (entry.content, entry.attributes.unwrap().mode)
         };

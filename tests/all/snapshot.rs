@@ -206,13 +206,14 @@ fn copies_of_the_old_script_are_a_snapshot_too() {
 rm quantum-alias.service
 for file in quantum-*.service quantum-trader.target; do cat $file >/root/golden/$file; done
 echo 20 files >/root/golden/METADATA");
-    assert_eq!(machine.snapshot_ends(0, &["diff"]), "");
-    let row = machine.row();
+    // No timer was ever copied, but drop-ins and links are not looked for.
+    let timer = machine.snapshot_ends(1, &["diff"]);
     assert!(
-        row.starts_with("violated "),
-        "the timer is none of them: {row}"
+        timer.starts_with("--- /dev/null\n+++ host/quantum-clm.timer\n@@ -0,0 +1,3 @@\n"),
+        "{timer}"
     );
     machine.sh("rm /etc/systemd/system/quantum-clm.timer");
+    assert_eq!(machine.snapshot_ends(0, &["diff"]), "");
     assert!(machine.row().starts_with("holds "), "{}", machine.row());
 
     machine.sh("cd /etc/systemd/system
@@ -311,13 +312,13 @@ fn a_restore_that_is_killed_is_finished_by_the_next_one() {
     let restore = format!(
         "{BINARY} --config.file=/root/baseline.yml snapshot restore /root/golden --apply --prune"
     );
-    // The first rename is the backup's, and so are the first of the others: step over some.
+    // The first ones of each are the backup's.
     let kills = [
         ("rename", 1, 1),
         ("symlink", 1, 3),
-        ("unlink", 1, 3),
+        ("unlink", 1, 1),
         ("fsync", 1, 7),
-        ("fchmod", 20, 3),
+        ("fchmod", 1, 5),
     ];
     for (call, first, stride) in kills {
         let mut killed = 0;
@@ -325,27 +326,23 @@ fn a_restore_that_is_killed_is_finished_by_the_next_one() {
             machine.sh(CHANGES);
             let changed = machine.sh(EVERYTHING);
             let inject = format!("inject={call}:signal=KILL:when={number}");
-            let run = machine.try_run(&[
-                "bash",
-                "-c",
-                &format!("strace -f -o /dev/null -e trace={call} -e {inject} {restore}"),
-            ]);
+            let strace = format!("strace -f -o /dev/null -e trace={call} -e {inject} {restore}");
+            let run = machine.try_run(&["bash", "-c", &strace]);
             assert!(!run.stderr.contains("strace:"), "{run}");
             let is_known = |line: &&str| golden.contains(*line) || changed.contains(*line);
             let now = machine.sh(EVERYTHING);
             let unknown: Vec<_> = now
                 .lines()
                 .filter(|line| !is_known(line) && !line.contains(".baseline-exporter.tmp"))
-                // The time of a directory is not shown; its name is.
                 .collect();
             assert_eq!(unknown, Vec::<&str>::new(), "{call} {number}: {run}");
             machine.restore(&["/root/golden", "--prune"]);
             assert_eq!(machine.sh(EVERYTHING), golden, "{call} {number}");
-            if !run.stdout.is_empty() && run.stdout.contains("STATUS ") {
+            if run.stdout.contains("STATUS ") {
                 break;
             }
             killed += 1;
         }
-        assert!(killed > 2, "{call} killed only {killed}");
+        assert!(killed > 1, "{call} killed only {killed}");
     }
 }
