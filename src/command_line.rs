@@ -25,6 +25,10 @@ Examples:
   See at a terminal what Prometheus would be told, and why:
     baseline-exporter check --config.file=/etc/baseline-exporter/baseline.yml
 
+  Keep the unit files while all is well, and bring them back later:
+    baseline-exporter snapshot take /var/lib/baseline-exporter/golden
+    baseline-exporter snapshot restore /var/lib/baseline-exporter/golden --apply
+
 Exit status of check: 0 the baseline holds, 1 it is violated, 2 could not tell.";
 
 /// Tells Prometheus whether this host is still at its known-good baseline, and if not, why
@@ -182,6 +186,25 @@ mod tests {
     #[test]
     fn the_flags_contradict_nothing() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_snapshot_is_restored_only_when_asked_to() {
+        let restore = |arguments: &[&str]| {
+            let line = [&["x", "snapshot", "restore"], arguments].concat();
+            CommandLine::try_parse_from(line).map(|line| line.command)
+        };
+        let asked = |apply, prune| {
+            Some(Command::Snapshot(Snapshot::Restore {
+                directory: PathBuf::from("d"),
+                apply,
+                prune,
+            }))
+        };
+        assert_eq!(restore(&["d"]).unwrap(), asked(false, false));
+        assert_eq!(restore(&["d", "--prune"]).unwrap(), asked(false, true));
+        assert_eq!(restore(&["d", "--apply"]).unwrap(), asked(true, false));
+        restore(&[]).unwrap_err();
     }
 
     #[test]

@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn dependencies_point_one_way() {
         let above_systemd = ["observation", "findings", "metrics", "report", "server"];
-        let rules: [(&str, &[&str], &[&str]); 5] = [
+        let rules: [(&str, &[&str], &[&str]); 6] = [
             ("systemd", &above_systemd, &["prometheus_client", "hyper"]),
             (
                 "baseline",
@@ -272,6 +272,11 @@ mod tests {
                 &["zbus", "prometheus_client", "hyper"],
             ),
             ("metrics", &["report", "server"], &["zbus", "hyper"]),
+            (
+                "snapshot",
+                &above_systemd,
+                &["zbus", "prometheus_client", "hyper"],
+            ),
         ];
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
         for (module, modules, crates) in rules {

@@ -43,6 +43,8 @@ const TYPES: [&str; 9] = [
 const LINK_DIRECTORIES: [&str; 3] = [".wants", ".requires", ".upholds"];
 /// No unit file is larger; refused before memory is spent on it.
 const MOST_BYTES: u64 = 1024 * 1024;
+/// Nor a manifest: this is enough for a hundred thousand files.
+const MOST_MANIFEST_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Files by their paths below the unit directory.
 pub type Files = BTreeMap<String, Entry>;
@@ -229,7 +231,7 @@ impl Snapshot {
         let changed = fs::metadata(directory).and_then(|directory| directory.modified());
         let changed = changed.map_err(|error| unreadable(&error))?;
         let manifest = directory.join(MANIFEST);
-        let (files, taken, has_manifest) = match read_file(&manifest) {
+        let (files, taken, has_manifest) = match read_file(&manifest, MOST_MANIFEST_BYTES) {
             Ok(text) => {
                 let (files, taken) = described(directory, &text)?;
                 (files, taken, true)
@@ -439,7 +441,7 @@ fn read_entry(path: &Path) -> io::Result<Option<Entry>> {
         let content = if metadata.is_symlink() {
             Content::Link(fs::read_link(path)?)
         } else if metadata.is_file() {
-            Content::Text(read_file(path)?)
+            Content::Text(read_file(path, MOST_BYTES)?)
         } else {
             Content::Other
         };
@@ -461,18 +463,19 @@ fn read_entry(path: &Path) -> io::Result<Option<Entry>> {
 }
 
 /// The bytes of a regular file that is small enough. Waits for no pipe and follows no link.
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("this is not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(io::Error::other(
-            "it is larger than 1 MiB, which no unit file is",
-        ));
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let mebibytes = most / (1024 * 1024);
+        return Err(io::Error::other(format!(
+            "it is larger than {mebibytes} MiB, which nothing of a unit is"
+        )));
     }
     Ok(bytes)
 }
@@ -954,6 +957,26 @@ pub mod tests {
         assert!(
             mode.contains("quantum-a.service has the mode \"10000\""),
             "{mode}"
+        );
+    }
+
+    #[test]
+    fn many_units_and_a_large_file_are_no_trouble() {
+        let host = Host::new();
+        for number in 0..5000 {
+            host.write(&format!("host/quantum-{number}.service"), "[Service]\n");
+        }
+        let directory = host.take("taken");
+        assert_eq!(Snapshot::read(&directory).unwrap().files, host.files());
+
+        let most = usize::try_from(MOST_BYTES).unwrap();
+        host.write("host/quantum-0.service", &"#".repeat(most));
+        host.files();
+        host.write("host/quantum-0.service", &"#".repeat(most + 1));
+        let refusal = super::host(&host.units(), host.scope()).unwrap_err();
+        assert!(
+            refusal.ends_with(": it is larger than 1 MiB, which nothing of a unit is"),
+            "{refusal}"
         );
     }
 
