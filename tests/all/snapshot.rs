@@ -121,7 +121,32 @@ fn comes_back(systemd: Systemd) {
     assert!(machine.row().starts_with("holds "), "{}", machine.row());
     let golden = machine.sh(EVERYTHING);
 
+    // Nobody else may read the drop-in.
+    let exporter = machine.exporter_as("root", &["--config.file=/root/baseline.yml"]);
+    let exporter = exporter.unwrap_or_else(|why| panic!("{why}"));
     machine.sh(CHANGES);
+    let differences = |drift: &str| {
+        let labels = [("drift", drift)];
+        let metrics = exporter.scrape();
+        metrics
+            .ones("baseline_unit_file_drift", &labels, "file")
+            .join(" ")
+    };
+    // Neither mode nor owner change what systemd does.
+    assert_eq!(
+        differences("modified"),
+        "quantum-alias.service quantum-clm.service quantum-execution.service \
+         quantum-masked.service"
+    );
+    assert_eq!(
+        differences("missing"),
+        "quantum-ceo-brain.service quantum-risk-safety.service.d/a.conf \
+         quantum-trader.target.wants/quantum-ceo-brain.service"
+    );
+    assert_eq!(
+        differences("extra"),
+        "quantum-new.service quantum-new.service.d/new.conf"
+    );
     let changed = machine.sh(EVERYTHING);
     let diff = machine.snapshot_ends(1, &["diff"]);
     assert_eq!(
@@ -247,6 +272,19 @@ fn a_snapshot_that_cannot_be_read_is_unknown_and_never_a_difference() {
     assert!(refusal(&["diff"]).contains("there is no snapshot /root/golden: take one with"));
     assert!(refusal(&["restore", "/root/none"]).contains("there is no snapshot /root/none"));
     assert!(machine.row().starts_with("unknown "), "{}", machine.row());
+
+    machine.write_file(
+        "/root/other.yml",
+        "deployment: test\nsystemd: {active: [quantum-trader.target]}\n",
+    );
+    let unnamed = machine.try_run(&[BINARY, "--config.file=/root/other.yml", "snapshot", "diff"]);
+    assert_eq!(unnamed.status.code(), Some(2), "{unnamed}");
+    assert!(
+        unnamed
+            .stderr
+            .contains("the baseline names no snapshot: give its directory"),
+        "{unnamed}"
+    );
 
     machine.snapshot_ends(0, &["take", "/root/golden"]);
     machine.sh("cp /root/baseline.yml /etc/baseline.yml; chmod 700 /root");
