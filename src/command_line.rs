@@ -25,6 +25,10 @@ Examples:
   See at a terminal what Prometheus would be told, and why:
     baseline-exporter check --config.file=/etc/baseline-exporter/baseline.yml
 
+  Keep the unit files while all is well, and bring them back later:
+    baseline-exporter snapshot take /var/lib/baseline-exporter/golden
+    baseline-exporter snapshot restore /var/lib/baseline-exporter/golden --apply
+
 Exit status of check: 0 the baseline holds, 1 it is violated, 2 could not tell.";
 
 /// Tells Prometheus whether this host is still at its known-good baseline, and if not, why
@@ -54,7 +58,7 @@ pub struct CommandLine {
 }
 
 /// What to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Serve metrics until told to stop
     Serve,
@@ -63,6 +67,39 @@ pub enum Command {
         /// How to print the report
         #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
         output: Output,
+    },
+    /// Keep, compare and bring back the unit files that were last known good
+    #[command(subcommand, disable_help_subcommand = true)]
+    Snapshot(Snapshot),
+}
+
+/// What to do with a snapshot of the watched units' files in /etc/systemd/system.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Snapshot {
+    /// Copy the watched units' files, drop-ins and links into a new directory
+    Take {
+        /// The directory; what is in it already is never written over
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// Show how the host's files differ: exit status 0 not at all, 1 they do, 2 could not tell
+    Diff {
+        /// The snapshot [default: the one that the baseline names]
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+    /// Say what would bring the files back, or with --apply do it and check the host
+    Restore {
+        /// The snapshot; a backup of the files as they are is put beside it first
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Do it: write the files, make systemd read them again, and run the checks. Units are
+        /// neither started nor stopped
+        #[arg(long)]
+        apply: bool,
+        /// Remove the watched units' files that are not in the snapshot
+        #[arg(long)]
+        prune: bool,
     },
 }
 
@@ -149,6 +186,25 @@ mod tests {
     #[test]
     fn the_flags_contradict_nothing() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_snapshot_is_restored_only_when_asked_to() {
+        let restore = |arguments: &[&str]| {
+            let line = [&["x", "snapshot", "restore"], arguments].concat();
+            CommandLine::try_parse_from(line).map(|line| line.command)
+        };
+        let asked = |apply, prune| {
+            Some(Command::Snapshot(Snapshot::Restore {
+                directory: PathBuf::from("d"),
+                apply,
+                prune,
+            }))
+        };
+        assert_eq!(restore(&["d"]).unwrap(), asked(false, false));
+        assert_eq!(restore(&["d", "--prune"]).unwrap(), asked(false, true));
+        assert_eq!(restore(&["d", "--apply"]).unwrap(), asked(true, false));
+        restore(&[]).unwrap_err();
     }
 
     #[test]

@@ -10,14 +10,16 @@ mod probe;
 mod process;
 mod report;
 mod server;
+mod snapshot;
 mod systemd;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, Error, bail};
 use clap::Parser;
 use tokio::runtime::Runtime;
 use tracing::info;
@@ -27,20 +29,24 @@ use crate::command_line::{Command, CommandLine, Config, Output};
 use crate::findings::Status;
 use crate::observation::Host;
 use crate::server::Server;
+use crate::snapshot::restore::{self, Plan};
+use crate::snapshot::take::{About, take};
+use crate::snapshot::{Scope, Snapshot, diff};
 
 /// Wrong usage, a mistake in the baseline, or a check that could not tell.
 const COULD_NOT_TELL: u8 = 2;
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
-    let outcome = match line.command {
+    let outcome = match &line.command {
         _ if line.config.check => check_baseline(&line.config),
         None | Some(Command::Serve) => serve(&line),
-        Some(Command::Check { output }) => check_host(&line, output),
+        Some(Command::Check { output }) => check_host(&line, *output),
+        Some(Command::Snapshot(command)) => keep(&line, command),
     };
     outcome.unwrap_or_else(|error| {
         let status = match line.command {
-            Some(Command::Check { .. }) => COULD_NOT_TELL,
+            Some(Command::Check { .. } | Command::Snapshot(_)) => COULD_NOT_TELL,
             _ => 1,
         };
         // A baseline's mistakes start with their own file and line, as compilers print them.
@@ -79,6 +85,90 @@ fn check_host(line: &CommandLine, output: Output) -> anyhow::Result<ExitCode> {
         Status::Holds => ExitCode::SUCCESS,
         Status::Violated => ExitCode::from(1),
         Status::Unknown => ExitCode::from(COULD_NOT_TELL),
+    })
+}
+
+/// `snapshot`: takes one, compares with one, or restores one.
+fn keep(line: &CommandLine, command: &command_line::Snapshot) -> anyhow::Result<ExitCode> {
+    let baseline = load(&line.config)?;
+    let scope = Scope::of(&baseline);
+    let units = Path::new(snapshot::UNIT_DIRECTORY);
+    match command {
+        command_line::Snapshot::Take { directory } => {
+            let files = snapshot::host(units, scope).map_err(Error::msg)?;
+            if files.is_empty() {
+                bail!(
+                    "{} holds no file of a watched unit: check that the baseline is the right one",
+                    units.display()
+                );
+            }
+            take(&files, directory, &about(&baseline)?).map_err(Error::msg)?;
+            print(&format!(
+                "{} files kept in {}\n",
+                files.len(),
+                directory.display()
+            ))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        command_line::Snapshot::Diff { directory } => {
+            let named = baseline.unit_files.as_ref().map(|files| &files.snapshot);
+            let Some(directory) = directory.as_ref().or(named) else {
+                bail!(
+                    "the baseline names no snapshot: give its directory, or name it in \
+                     `unit_files.snapshot`"
+                );
+            };
+            let snapshot = Snapshot::read(directory).map_err(Error::msg)?;
+            let pairs = snapshot.compare(units, scope).map_err(Error::msg)?;
+            let text = diff::diff(&pairs);
+            print(&text)?;
+            Ok(ExitCode::from(u8::from(!text.is_empty())))
+        }
+        command_line::Snapshot::Restore {
+            directory,
+            apply,
+            prune,
+        } => {
+            let _lock = apply
+                .then(|| restore::lock(units))
+                .transpose()
+                .map_err(Error::msg)?;
+            let snapshot = Snapshot::read(directory).map_err(Error::msg)?;
+            let plan = Plan::make(snapshot, units, scope, *prune).map_err(Error::msg)?;
+            print(&plan.text())?;
+            if !apply {
+                print("nothing was changed: --apply does it\n")?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            if !plan.is_empty() {
+                let about = about(&baseline)?;
+                let backup = plan.back_up(units, scope, directory, &about);
+                let backup = backup.map_err(Error::msg)?;
+                print(&format!(
+                    "the files as they were are in {}\n",
+                    backup.display()
+                ))?;
+                plan.apply(units, &backup).map_err(Error::msg)?;
+            }
+            // Also if nothing changed: an earlier run may have been killed just before this.
+            runtime()?
+                .block_on(systemd::manager::reload())
+                .map_err(Error::msg)
+                .context(
+                    "the files are restored, but systemd has not read them, run \
+                     `systemctl daemon-reload`",
+                )?;
+            print("systemd has read the files; no unit was started or stopped\n\n")?;
+            check_host(line, Output::Text)
+        }
+    }
+}
+
+/// What a snapshot's manifest says of this host.
+fn about(baseline: &Baseline) -> anyhow::Result<About> {
+    Ok(About {
+        deployment: baseline.deployment.clone(),
+        systemd: runtime()?.block_on(systemd::manager::version()),
     })
 }
 
@@ -164,7 +254,7 @@ mod tests {
     #[test]
     fn dependencies_point_one_way() {
         let above_systemd = ["observation", "findings", "metrics", "report", "server"];
-        let rules: [(&str, &[&str], &[&str]); 5] = [
+        let rules: [(&str, &[&str], &[&str]); 6] = [
             ("systemd", &above_systemd, &["prometheus_client", "hyper"]),
             (
                 "baseline",
@@ -182,6 +272,11 @@ mod tests {
                 &["zbus", "prometheus_client", "hyper"],
             ),
             ("metrics", &["report", "server"], &["zbus", "hyper"]),
+            (
+                "snapshot",
+                &above_systemd,
+                &["zbus", "prometheus_client", "hyper"],
+            ),
         ];
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
         for (module, modules, crates) in rules {

@@ -3,6 +3,7 @@
 mod bus;
 pub mod cgroup;
 pub mod exit;
+pub mod manager;
 mod private_socket;
 mod properties;
 mod sources;

@@ -1,9 +1,12 @@
 //! The unit files on disk: references to units that are not there, and differences to the golden
 //! snapshot.
 
+mod drift;
+
+pub use drift::{Difference, Drift};
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -72,39 +75,6 @@ pub enum Why {
     Retired,
 }
 
-/// The unit files against the golden snapshot.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Drift {
-    /// The digest over the snapshot's content, hexadecimal.
-    pub digest: String,
-    /// When it was taken, by its manifest; for one without a manifest its directory's time stamp.
-    pub taken: Option<SystemTime>,
-    /// Each file of the snapshot, and each that is only on the host, sorted; `None`: as in the snapshot.
-    pub files: Vec<(String, Option<Difference>)>,
-}
-
-/// How a file differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Difference {
-    Modified,
-    Missing,
-    Extra,
-}
-
-impl Difference {
-    /// All of them, in the order of their series.
-    pub const ALL: [Self; 3] = [Self::Modified, Self::Missing, Self::Extra];
-
-    /// The word for it, in labels and reports.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Modified => "modified",
-            Self::Missing => "missing",
-            Self::Extra => "extra",
-        }
-    }
-}
-
 /// Keeps what was read of files that have not changed since.
 #[derive(Debug, Default)]
 pub struct Cache {}
@@ -118,9 +88,9 @@ pub async fn probe(
     workers: &Workers,
     deadline: Instant,
 ) -> UnitFiles {
-    let _ = (baseline, unit_path, cache, workers, deadline);
+    let _ = (unit_path, cache);
     UnitFiles {
         references: Err("not read".to_owned()),
-        drift: None,
+        drift: drift::probe(baseline, workers, deadline).await,
     }
 }

@@ -790,7 +790,7 @@ fn bus_call(member: &'static str, argument: &str) -> Result<Message, BusError> {
     bus::call(bus, "/org/freedesktop/DBus", bus, member, &argument)
 }
 
-fn property_call(name: &str) -> Result<Message, BusError> {
+pub(super) fn property_call(name: &str) -> Result<Message, BusError> {
     bus::call(
         bus::SYSTEMD,
         bus::MANAGER_PATH,
@@ -800,7 +800,8 @@ fn property_call(name: &str) -> Result<Message, BusError> {
     )
 }
 
-fn reply_serial(message: &Message) -> Option<u32> {
+/// Which call this message answers; `None` for anything but an answer.
+pub(super) fn reply_serial(message: &Message) -> Option<u32> {
     matches!(message.message_type(), Type::MethodReturn | Type::Error)
         .then(|| message.header().reply_serial())
         .flatten()

@@ -20,6 +20,7 @@ mod metrics;
 mod prometheus;
 mod restarts;
 mod server;
+mod snapshot;
 mod units;
 mod wait;
 mod world;
