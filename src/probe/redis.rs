@@ -45,7 +45,8 @@ pub struct Redis {
     /// What is wrong with it, if anything: what kept PONG away, else what keeps writes away.
     pub failure: Option<Failure>,
     /// Whether it accepts writes, in the database of the services; `None` where that cannot be
-    /// told (the server is down, or does not permit INFO or the canary; `failure` says which).
+    /// told (the server is down, or does not permit INFO or the canary; `failure` says which). A
+    /// server that answers PING by saying that it takes none is not up, but `false` here.
     pub writable: Option<bool>,
     /// True if a key was really written (`write_canary`): `writable` is then not only judged from
     /// INFO.
@@ -299,14 +300,19 @@ impl Target<'_> {
         let work = format!("resolve redis {}", self.endpoint.name);
         match self.workers.run_one(&work, self.deadline, look_up).await {
             Some(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
-            Some(Ok(_)) => failure(
-                Reason::Resolve,
-                format!("looking up {host}: it has no address: give it one in /etc/hosts or DNS"),
-            ),
-            Some(Err(error)) => failure(
-                Reason::Resolve,
-                format!("looking up {host}: {error}: give it an address in /etc/hosts or DNS"),
-            ),
+            Some(looked_up) => {
+                let why = match looked_up {
+                    Ok(_) => "it has no address".to_owned(),
+                    Err(error) => error.to_string(),
+                };
+                // The standard library puts before it what is said here already.
+                let (_, why) = why.rsplit_once(": ").unwrap_or(("", &why));
+                let sentence = format!(
+                    "looking up the host of {}: {why}: give it an address in /etc/hosts or DNS",
+                    self.address
+                );
+                failure(Reason::Resolve, sentence)
+            }
             None => failure(Reason::Timeout, self.overdue(Phase::Resolve)),
         }
     }
@@ -327,7 +333,7 @@ impl Target<'_> {
             first_error.get_or_insert(error);
         }
         // The resolver puts first what it thinks can be reached.
-        self.not_connected(&first_error.unwrap_or(io::Error::from(ErrorKind::AddrNotAvailable)))
+        self.not_connected(&first_error.unwrap_or_else(|| ErrorKind::AddrNotAvailable.into()))
     }
 
     async fn connect_unix(&self, path: &Path) -> Result<UnixStream, Failure> {
@@ -513,7 +519,8 @@ impl Target<'_> {
     fn beside_the_point<T>(&self, command: &str) -> Result<T, Failure> {
         let address = &self.address;
         let sentence = format!(
-            "{command} to {address}: the answer is not one that redis gives: check what listens              there"
+            "{command} to {address}: the answer is not one that redis gives: check what listens \
+             there"
         );
         failure(Reason::Protocol, sentence)
     }
@@ -545,8 +552,9 @@ fn read_password(file: &Path, credentials: Option<&Path>) -> Result<Vec<u8>, Str
         _ if file.is_absolute() => file.to_path_buf(),
         Some(directory) => directory.join(file),
         None => {
-            return Err("it is the name of a credential, but $CREDENTIALS_DIRECTORY is not set:                         run the exporter as a service with LoadCredential=, or write an absolute                         path"
-                .to_owned());
+            let why = "it is the name of a credential, but $CREDENTIALS_DIRECTORY is not set: run \
+                       the exporter as a service with LoadCredential=, or write an absolute path";
+            return Err(why.to_owned());
         }
     };
     let mut password = Vec::new();
