@@ -63,7 +63,7 @@ pub enum Phase {
     Resolve,
     /// The TCP or unix connection.
     Connect,
-    /// The TLS handshake; only for `rediss`.
+    /// The CA file and the TLS handshake; only for `rediss`.
     Tls,
     /// The password file and AUTH; only where the baseline has a user or a password.
     Auth,
@@ -415,7 +415,7 @@ impl Target<'_> {
             command.arg(user);
         }
         command.arg(password);
-        self.ask(stream, "AUTH", &command).await.map(drop)
+        self.ask_for_ok(stream, "AUTH", &command).await
     }
 
     /// Read at each look, so that a new password is used at once.
@@ -487,7 +487,7 @@ impl Target<'_> {
         let database = self.endpoint.database;
         if database != 0 {
             let select = cmd("SELECT").arg(database).take();
-            self.ask(stream, "SELECT", &select).await?;
+            self.ask_for_ok(stream, "SELECT", &select).await?;
         }
         if !canary {
             return Ok(());
@@ -500,9 +500,16 @@ impl Target<'_> {
             .arg("EX")
             .arg(CANARY_SECONDS)
             .take();
-        match self.ask(stream, "SET", &set).await? {
+        self.ask_for_ok(stream, "SET", &set).await
+    }
+
+    async fn ask_for_ok<S>(&self, stream: &mut S, name: &str, command: &Cmd) -> Result<(), Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        match self.ask(stream, name, command).await? {
             Value::Okay => Ok(()),
-            _ => self.beside_the_point("SET"),
+            _ => self.beside_the_point(name),
         }
     }
 

@@ -462,6 +462,23 @@ async fn a_server_that_could_not_save_says_so_to_ping() {
 }
 
 #[tokio::test]
+async fn a_server_that_cannot_write_its_append_only_file_says_so_to_ping() {
+    let directory = tempfile::tempdir().unwrap();
+    let append_only = directory.path().join("data/appendonlydir");
+    fs::create_dir_all(&append_only).unwrap();
+    let log = append_only.join("appendonly.aof.1.incr.aof");
+    std::os::unix::fs::symlink("/dev/full", log).unwrap();
+    let ready = "eady to accept connections";
+    let Some(server) = Server::start_in(directory, "appendonly yes", ready) else {
+        return;
+    };
+    server.run("SET key value").await.unwrap();
+    server.wait_for_info("aof_last_write_status:err").await;
+    let redis = look(&server.endpoint()).await;
+    assert_eq!(state(&redis), (false, Some(false), Some(Reason::Misconf)));
+}
+
+#[tokio::test]
 async fn a_full_server_says_so_and_is_not_called_broken() {
     let port = free_port();
     let config = format!("maxclients 1\nport {port}\nbind 127.0.0.1");
@@ -839,7 +856,7 @@ async fn silence_and_trickles_end_with_the_deadline() {
         assert_eq!(phases(&redis), ["connect", phase]);
     }
     // Its own time-out, where the look has all the time in the world.
-    let tomorrow = Instant::now() + Duration::from_hours(24);
+    let tomorrow = Instant::now() + Duration::from_secs(86_400);
     let redis = look_until(&tcp("127.0.0.1", silent, false), tomorrow).await;
     assert_eq!(state(&redis), (false, None, Some(Reason::Timeout)));
     // Time that is up before anything was begun.
