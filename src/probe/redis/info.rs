@@ -1,6 +1,6 @@
 //! What INFO tells: when the server was started, and whether it takes writes.
 
-use redis::InfoDict;
+use redis::{InfoDict, Value};
 
 use super::{Failure, Reason};
 
@@ -65,13 +65,69 @@ pub fn writable(info: &InfoDict, address: &str) -> (Option<bool>, Option<Failure
         .map(|(used, apart)| used.saturating_sub(apart));
     if let (Some(used), Some(most)) = (used, number("maxmemory"))
         && (most > 0 && used > most)
-        && text("maxmemory_policy").as_deref() == Some("noeviction")
+        && !can_evict(info)
     {
         return refuses(
             Reason::OutOfMemory,
-            "it has used up its maxmemory, evicts nothing (noeviction) and takes no writes: \
-             delete keys, or raise maxmemory",
+            "it has used up its maxmemory, has nothing that it may evict and takes no writes: \
+             delete keys, raise maxmemory, or look at maxmemory-policy",
         );
     }
     (Some(true), None)
+}
+
+/// Whether it has keys that it may give up for new ones, as far as its policy tells.
+fn can_evict(info: &InfoDict) -> bool {
+    match info.get::<String>("maxmemory_policy").as_deref() {
+        Some("noeviction") => false,
+        // Only keys that expire: `db0:keys=5,expires=2,avg_ttl=1000`.
+        Some(policy) if policy.starts_with("volatile-") => info.iter().any(|(name, value)| {
+            let Value::SimpleString(fields) = value else {
+                return false;
+            };
+            let expires = |field: &str| {
+                field
+                    .strip_prefix("expires=")
+                    .is_some_and(|number| number != "0")
+            };
+            name.starts_with("db") && fields.split(',').any(expires)
+        }),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_full_where_the_limit_is_passed_and_nothing_can_go() {
+        let full = |lines: &str| {
+            let text = format!("role:master\r\n{}\r\n", lines.replace(' ', "\r\n"));
+            let (writable, failure) = writable(&InfoDict::new(&text), "there");
+            let reason = failure.map(|failure| failure.reason);
+            assert_eq!(writable, Some(reason.is_none()));
+            reason == Some(Reason::OutOfMemory)
+        };
+        let passed = "used_memory:101 maxmemory:100 maxmemory_policy:";
+        assert!(full(&format!("{passed}noeviction")));
+        assert!(full(&format!("{passed}volatile-lru")));
+        assert!(full(&format!(
+            "{passed}volatile-lru db0:keys=7,expires=0,avg_ttl=0"
+        )));
+        assert!(!full(&format!(
+            "{passed}volatile-lru db3:keys=7,expires=1,avg_ttl=9"
+        )));
+        assert!(!full(&format!("{passed}allkeys-lru")));
+        let apart = "mem_not_counted_for_evict";
+        assert!(full(&format!("{passed}noeviction {apart}:0")));
+        assert!(!full(&format!("{passed}noeviction {apart}:1")));
+        assert!(!full(
+            "used_memory:100 maxmemory:100 maxmemory_policy:noeviction"
+        ));
+        assert!(!full(
+            "used_memory:100 maxmemory:0 maxmemory_policy:noeviction"
+        ));
+        assert!(!full("maxmemory:100 maxmemory_policy:noeviction"));
+    }
 }
