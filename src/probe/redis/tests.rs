@@ -1,7 +1,7 @@
 //! Real servers in every state that has a reason, and listeners that are no Redis at all.
 //!
-//! Where redis-server is not installed, the tests that need it say so and pass, except under
-//! CI=true, where they fail.
+//! Where redis-server or openssl is not installed, the tests that need it say so and pass, except
+//! under CI=true, where they fail.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -87,6 +87,16 @@ fn sentence(redis: &Redis) -> &str {
 
 const FINE: (bool, Option<bool>, Option<Reason>) = (true, Some(true), None);
 
+/// What becomes of a test that needs a program which is not there.
+fn skip<T>(program: &str, error: &io::Error) -> Option<T> {
+    assert!(
+        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+        "CI has to start {program}, but {error}"
+    );
+    eprintln!("SKIPPED: {program} could not be started: {error}");
+    None
+}
+
 /// A redis-server of its own, in a directory that vanishes with it.
 struct Server {
     child: Child,
@@ -126,14 +136,7 @@ impl Server {
             .spawn();
         let mut child = match spawned {
             Ok(child) => child,
-            Err(error) => {
-                assert!(
-                    std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-                    "CI has to start redis-server, but {error}"
-                );
-                eprintln!("SKIPPED: redis-server could not be started: {error}");
-                return None;
-            }
+            Err(error) => return skip("redis-server", &error),
         };
         let mut log = BufReader::new(child.stdout.take().unwrap());
         let server = Self { child, directory };
@@ -568,30 +571,34 @@ async fn a_script_that_does_not_end_keeps_it_busy() {
     assert!(sentence(&redis).contains("SCRIPT KILL"), "{redis:?}");
 }
 
-/// Runs openssl in a directory.
-fn openssl(directory: &Path, arguments: &str) {
+/// Runs openssl in a directory; `None` where it is not installed.
+fn openssl(directory: &Path, arguments: &str) -> Option<()> {
     let output = Command::new("openssl")
         .args(arguments.split(' '))
         .current_dir(directory)
-        .output()
-        .unwrap_or_else(|error| panic!("openssl could not be started: {error}"));
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => return skip("openssl", &error),
+    };
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "openssl {arguments}:\n{said}");
+    Some(())
 }
 
 /// Two CAs, and the first one's certificates for one key: good, expired and for another host.
-fn certificates(directory: &Path) {
+fn certificates(directory: &Path) -> Option<()> {
     let new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     for ca in ["ca", "other-ca"] {
         openssl(
             directory,
             &format!("req -x509 {new} -keyout {ca}.key -out {ca}.pem -subj /CN={ca}"),
-        );
+        )?;
     }
     openssl(
         directory,
         &format!("req {new} -keyout key.pem -out request.pem -subj /CN=redis"),
-    );
+    )?;
     for (name, days, hosts) in [
         ("good", 2, "IP:127.0.0.1,DNS:localhost"),
         ("expired", -1, "IP:127.0.0.1"),
@@ -605,15 +612,18 @@ fn certificates(directory: &Path) {
                 "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days {days} \
                  -extfile extensions -out {name}.pem"
             ),
-        );
+        )?;
     }
+    Some(())
 }
 
 #[tokio::test]
 async fn tls_is_spoken_and_what_is_wrong_with_a_certificate_is_said() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name);
-    certificates(directory.path());
+    if certificates(directory.path()).is_none() {
+        return;
+    }
     let port = free_port();
     let config = format!(
         "tls-port {port}\nbind 127.0.0.1\ntls-auth-clients no\ntls-cert-file {}\ntls-key-file {}\n\
