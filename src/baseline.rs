@@ -107,9 +107,13 @@ pub struct RedisEndpoint {
     pub user: Option<String>,
     /// The database that the services use.
     pub database: u32,
-    /// The file with the password; `None` means no login. The password itself is never kept here.
+    /// The file with the password: an absolute path, or the bare name of a systemd credential;
+    /// `None` means no password. The password itself is never kept here.
     pub password_file: Option<PathBuf>,
-    /// Whether a key may be written and deleted to see that writes work.
+    /// The certificates, in PEM, that the server's must be signed by; `None` means the system's.
+    /// Only for TLS.
+    pub ca_file: Option<PathBuf>,
+    /// Whether a key that expires may be written to see that writes work.
     pub write_canary: bool,
     /// The units that use it; all of them where the file does not say.
     pub used_by: UsedBy,
@@ -480,8 +484,8 @@ systemd:
 hostnames: [{name: Redis_1.local, addresses: [127.0.0.1, "::1"], as: y.service, used_by: ["a-*", y.service]}]
 redis:
   - {name: plain, url: redis://localhost}
-  - {name: user, url: "rediss://app@[::1]:6380/3", password_file: /run/secret, write_canary: true}
-  - {name: socket, url: "unix:///run/redis.sock"}
+  - {name: user, url: "rediss://app@[::1]:6380/3", password_file: /run/secret, ca_file: /ca.pem, write_canary: true}
+  - {name: socket, url: "unix:///run/redis.sock", password_file: redis-password}
 write_paths: [{unit: y.service, paths: [/var/log/, /tmp]}]
 unit_files: {snapshot: /root/backup, ignore: ["*.bak"]}
 "#,
@@ -507,33 +511,38 @@ unit_files: {snapshot: /root/backup, ignore: ["*.bak"]}
         let covers = ["a-1.service", "y.service", "z.service"].map(|unit| used_by.covers(unit));
         assert_eq!(covers, [true, true, false]);
         assert!(baseline.redis.first().unwrap().used_by.covers("z.service"));
-        let endpoint = |name: &str, address, user: Option<&str>, database| RedisEndpoint {
-            name: name.to_owned(),
-            address,
-            user: user.map(str::to_owned),
-            database,
-            password_file: user.map(|_| PathBuf::from("/run/secret")),
-            write_canary: user.is_some(),
-            used_by: UsedBy::default(),
-        };
         let tcp = |host: &str, port, tls| RedisAddress::Tcp {
             host: host.to_owned(),
             port,
             tls,
         };
-        assert_eq!(
-            baseline.redis,
-            [
-                endpoint("plain", tcp("localhost", 6379, false), None, 0),
-                endpoint("user", tcp("::1", 6380, true), Some("app"), 3),
-                endpoint(
-                    "socket",
-                    RedisAddress::Unix("/run/redis.sock".into()),
-                    None,
-                    0
-                ),
-            ]
-        );
+        let plain = RedisEndpoint {
+            name: "plain".to_owned(),
+            address: tcp("localhost", 6379, false),
+            user: None,
+            database: 0,
+            password_file: None,
+            ca_file: None,
+            write_canary: false,
+            used_by: UsedBy::default(),
+        };
+        let user = RedisEndpoint {
+            name: "user".to_owned(),
+            address: tcp("::1", 6380, true),
+            user: Some("app".to_owned()),
+            database: 3,
+            password_file: Some("/run/secret".into()),
+            ca_file: Some("/ca.pem".into()),
+            write_canary: true,
+            used_by: UsedBy::default(),
+        };
+        let socket = RedisEndpoint {
+            name: "socket".to_owned(),
+            address: RedisAddress::Unix("/run/redis.sock".into()),
+            password_file: Some("redis-password".into()),
+            ..plain.clone()
+        };
+        assert_eq!(baseline.redis, [plain, user, socket]);
         assert_eq!(
             baseline.write_paths.first().unwrap().paths,
             ["/var/log", "/tmp"].map(PathBuf::from)

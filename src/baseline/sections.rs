@@ -202,7 +202,14 @@ fn addresses(reader: &mut Reader, node: &Node) -> Vec<IpAddr> {
 fn redis(reader: &mut Reader, node: &Node) -> Vec<RedisEndpoint> {
     let mut endpoints = Vec::new();
     let mut seen = Seen::new();
-    let keys = ["name", "url", "password_file", "write_canary", "used_by"];
+    let keys = [
+        "name",
+        "url",
+        "password_file",
+        "ca_file",
+        "write_canary",
+        "used_by",
+    ];
     for entry in reader.list(node, "`redis`") {
         let what = "a redis entry";
         let Some(fields) = reader.mapping(entry, what, &keys) else {
@@ -220,11 +227,23 @@ fn redis(reader: &mut Reader, node: &Node) -> Vec<RedisEndpoint> {
         // Never shown: the password itself may stand here by mistake.
         let password_file = fields.get("password_file").and_then(|node| {
             let path = Path::new(reader.text(node, "`password_file`")?);
-            if let Some(fault) = path_fault(path) {
+            if let Some(fault) = password_file_fault(path) {
                 reader.refuse(node, format!("`password_file` {fault}"));
                 return None;
             }
             Some(path.to_path_buf())
+        });
+        let ca_file = fields.get("ca_file").and_then(|node| {
+            let path = absolute_path(reader, node, "`ca_file`")?;
+            let tls = |(address, _, _): &(RedisAddress, _, _)| {
+                matches!(address, RedisAddress::Tcp { tls: true, .. })
+            };
+            if url.as_ref().is_some_and(|url| !tls(url)) {
+                let sentence = "`ca_file` is of no use without TLS: begin `url` with rediss://, or \
+                                delete `ca_file`";
+                reader.refuse(node, sentence.to_owned());
+            }
+            Some(path)
         });
         let write_canary = fields
             .get("write_canary")
@@ -237,6 +256,7 @@ fn redis(reader: &mut Reader, node: &Node) -> Vec<RedisEndpoint> {
                 user,
                 database,
                 password_file,
+                ca_file,
                 write_canary: write_canary.unwrap_or(false),
                 used_by,
             });
@@ -420,6 +440,19 @@ fn path_fault(path: &Path) -> Option<&'static str> {
         Some("holds `..`, which means another place once a link is followed: write it out")
     } else {
         None
+    }
+}
+
+/// As [`path_fault`], but a bare name will do: it is that of a systemd credential.
+fn password_file_fault(path: &Path) -> Option<&'static str> {
+    let mut parts = path.components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(name)), None) if name == path.as_os_str() => None,
+        _ if path.is_absolute() => path_fault(path),
+        _ => Some(
+            "is neither an absolute path nor a systemd credential: begin it with `/`, or write \
+             the credential's bare name",
+        ),
     }
 }
 
