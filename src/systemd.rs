@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod exit;
 mod private_socket;
 mod properties;
+pub mod settings;
 mod sources;
 pub mod table;
 pub mod unit;
