@@ -23,3 +23,5 @@ mod server;
 mod units;
 mod wait;
 mod world;
+mod write_path_cases;
+mod write_paths;

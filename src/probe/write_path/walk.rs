@@ -24,7 +24,7 @@ pub struct Writer {
 /// What is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Want {
-    /// A directory to make files in, or a file that is there.
+    /// A directory to make files in, or a file that has to be there.
     Existing,
     /// A file that is there, or is made when it is first written.
     File,
@@ -50,6 +50,10 @@ pub fn judge(
 ) -> Result<(Verdict, Option<Room>), String> {
     let judge = Judge { tree, writer };
     let told = judge.walk(path).and_then(|end| match end {
+        End::Found(node, _) if want == Want::File && node.kind == Kind::Dir => {
+            let sentence = format!("{} is a directory, and not a file", node.path.display());
+            Ok((refusal(Reason::IsDir, sentence), None))
+        }
         End::Found(node, parent) => judge.existing(&node, parent.as_ref()),
         End::Missing(parent, missing) => {
             let (verdict, room) = judge.in_directory(&parent)?;
