@@ -153,7 +153,7 @@ pub async fn probe(
         .into_iter()
         .zip(told)
         .map(|(path, (now, next_start))| {
-            let (now, room) = match now {
+            let (mut now, room) = match now {
                 Some(None) => (None, None),
                 Some(Some(told)) => some(verdict(told)),
                 None => some((timed_out(&path), None)),
@@ -162,6 +162,13 @@ pub async fn probe(
                 Some(told) => verdict(told),
                 None => (timed_out(&path), None),
             };
+            if let Some(now) = &mut now
+                && now.reason.is_writable() == Some(false)
+                && next_start.reason == Reason::Ok
+            {
+                now.sentence
+                    .push_str("; its next start would find it writable: restart it");
+            }
             WritePath {
                 unit: path.name,
                 path: path.path,

@@ -122,6 +122,11 @@ root() { mkdir -p \"$1\"/{usr,proc,sys,dev,run,tmp,etc,var,root,data}; chown qt:
 const ROOT: &str = "RootDirectory=/srv/@\nBindReadOnlyPaths=/usr\nUser=qt";
 const QT: &str = "User=qt";
 
+/// All of them, by the numbers of the first trials, where 064 was a btrfs quota, 088 a unit that dies of
+/// its attempt, and 234 a path that the baseline refuses.
+///
+/// Without a capability the exporter does not see what only the service has mounted (026, 028, 232,
+/// 309), nor what the host mounted after its own start (225).
 pub const CASES: &[Case] = &[
     case("001", "plain, own directory", "own /srv/@", QT, "/srv/@", "ok"),
     case("002", "plain, root's directory", "mkdir /srv/@", QT, "/srv/@", "denied"),
@@ -148,9 +153,9 @@ pub const CASES: &[Case] = &[
     case("023", "TemporaryFileSystem= read-only", "own /srv/@", "User=qt\nTemporaryFileSystem=/srv/@:ro", "/srv/@", "read_only"),
     case("024", "strict with BindPaths= to a new place", "own /srv/@", "User=qt\nProtectSystem=strict\nBindPaths=/srv/@:/app/models-@", "/app/models-@", "ok"),
     case("025", "BindReadOnlyPaths=", "own /srv/@/s /srv/@/d", "User=qt\nBindReadOnlyPaths=/srv/@/s:/srv/@/d", "/srv/@/d", "read_only"),
-    case("026", "DynamicUser= with StateDirectory=", "", "DynamicUser=yes\nStateDirectory=c@", "/var/lib/c@", "ok"),
+    case("026", "DynamicUser= with StateDirectory=", "", "DynamicUser=yes\nStateDirectory=c@", "/var/lib/c@", "ok").now(["unknown", "ok", "ok"]),
     case("027", "DynamicUser=, somebody else's directory", "mkdir /srv/@", "DynamicUser=yes", "/srv/@", "read_only"),
-    case("028", "DynamicUser=, /tmp", "", "DynamicUser=yes", "/tmp", "ok"),
+    case("028", "DynamicUser=, /tmp", "", "DynamicUser=yes", "/tmp", "ok").now(["unknown", "ok", "ok"]),
     case("029", "RootDirectory=, a directory inside", "root /srv/@", ROOT, "/data", "ok"),
     case("030", "RootDirectory=, root's directory inside", "root /srv/@; chown root /srv/@/data", ROOT, "/data", "denied"),
     case("031", "RootDirectory= with the host's ReadOnlyPaths=", "root /srv/@; mkdir -p /data", "RootDirectory=/srv/@\nBindReadOnlyPaths=/usr\nUser=qt\nReadOnlyPaths=/data", "/data", "ok"),
@@ -177,8 +182,8 @@ pub const CASES: &[Case] = &[
     case("052", "missing, could not be made", "mkdir /srv/@", QT, "/srv/@/no", "missing"),
     case("053", "missing below root's directory, strict", "mkdir -p /app", "User=qt\nProtectSystem=strict", "/app/no-@", "missing"),
     case("054", "missing below its own directory, strict", "own /app/data-@", "User=qt\nProtectSystem=strict", "/app/data-@/models", "missing"),
-    case("055", "a file where the directory should be", "own /srv/@; file /srv/@/file qt 0644", QT, "/srv/@/file/log", "not_dir").file(),
-    case("056", "a file in the middle", "own /srv/@; file /srv/@/file qt 0644", QT, "/srv/@/file/a/b", "not_dir"),
+    case("055", "a file where the directory should be", "own /srv/@; file /srv/@/file qt 0644", QT, "/srv/@/file/log", "missing").said("not_dir").file(),
+    case("056", "a file in the middle", "own /srv/@; file /srv/@/file qt 0644", QT, "/srv/@/file/a/b", "missing").said("not_dir"),
     case("057", "a full tmpfs", "mkdir /srv/@; mount -t tmpfs -o size=64k,mode=777 tmpfs /srv/@; dd if=/dev/zero of=/srv/@/fill bs=4k count=32 2>/dev/null || true", QT, "/srv/@", "no_space"),
     case("058", "a tmpfs without inodes", "mkdir /srv/@; mount -t tmpfs -o nr_inodes=4,mode=777 tmpfs /srv/@; touch /srv/@/{a,b,c} || true", QT, "/srv/@", "no_space").said("no_inodes"),
     case("059", "a tmpfs without inodes, a file that is there", "mkdir /srv/@; mount -t tmpfs -o nr_inodes=4,mode=777 tmpfs /srv/@; touch /srv/@/{a,b,c} || true; chown qt /srv/@/a", QT, "/srv/@/a", "ok").file(),
@@ -253,14 +258,14 @@ pub const CASES: &[Case] = &[
     case("222", "a file beside that one", "own /srv/@; file /srv/@/log qt 0644", "User=qt\nProtectSystem=strict\nReadWritePaths=/srv/@/log", "/srv/@/other", "read_only").file(),
     case("223", "below its own 0700", "own /srv/@ /srv/@/d; chmod 0700 /srv/@", QT, "/srv/@/d", "ok"),
     case("224", "through another user's link in /tmp", "own /srv/@; ln -s /srv/@ /tmp/@; chown -h other /tmp/@", QT, "/tmp/@", "ok"),
-    case("225", "strict, mounted over later", "own /srv/@", "User=qt\nProtectSystem=strict\nPrivateMounts=yes", "/srv/@", "read_only").after("mount -t tmpfs -o mode=777 tmpfs /srv/@"),
+    case("225", "strict, mounted over later", "own /srv/@", "User=qt\nProtectSystem=strict\nPrivateMounts=yes", "/srv/@", "read_only").after("mount -t tmpfs -o mode=777 tmpfs /srv/@").next(["unknown", "read_only", "read_only"]),
     case("226", "missing below StateDirectory=", "", "User=qt\nStateDirectory=c@", "/var/lib/c@/no", "missing"),
     case("227", "strict, /var/lib itself", "", "User=qt\nProtectSystem=strict", "/var/lib", "read_only"),
     case("228", "ReadOnlyPaths= for a file", "own /srv/@; file /srv/@/log qt 0644", "User=qt\nReadOnlyPaths=/srv/@/log", "/srv/@/log", "read_only").file(),
     case("229", "InaccessiblePaths= for a file", "own /srv/@; file /srv/@/log qt 0644", "User=qt\nInaccessiblePaths=/srv/@/log", "/srv/@/log", "denied").file(),
     case("230", "/dev/null", "", QT, "/dev/null", "ok").file(),
     case("231", "ProtectKernelTunables=, /proc/sys", "", "User=qt\nProtectKernelTunables=yes", "/proc/sys/kernel/domainname", "denied").file(),
-    case("232", "the same, root", "", "ProtectKernelTunables=yes", "/proc/sys/kernel/domainname", "read_only").file(),
+    case("232", "the same, root", "", "ProtectKernelTunables=yes", "/proc/sys/kernel/domainname", "read_only").file().now(["unknown", "read_only", "read_only"]),
     case("233", "a slash at the end", "own /srv/@", QT, "/srv/@/", "ok"),
     case("235", "root without CAP_DAC_OVERRIDE", "own /srv/@; chmod 0700 /srv/@", "CapabilityBoundingSet=~CAP_DAC_OVERRIDE", "/srv/@", "denied"),
     case("236", "NoExecPaths=", "own /srv/@", "User=qt\nNoExecPaths=/srv/@", "/srv/@", "ok"),
@@ -273,6 +278,6 @@ pub const CASES: &[Case] = &[
     case("306", "Group= is nobody", "own /srv/@", "User=qt\nGroup=nosuchgroup", "/srv/@", "dead").said("start_fails"),
     case("307", "a directory where the file should be", "own /srv/@/log", QT, "/srv/@/log", "is_dir").file(),
     case("308", "StateDirectory= that belonged to another user", "mkdir -p /var/lib/c@; chown other /var/lib/c@", "User=qt\nProtectSystem=strict\nStateDirectory=c@", "/var/lib/c@", "ok"),
-    case("309", "CacheDirectory= of a DynamicUser=", "", "DynamicUser=yes\nCacheDirectory=c@", "/var/cache/c@", "ok"),
+    case("309", "CacheDirectory= of a DynamicUser=", "", "DynamicUser=yes\nCacheDirectory=c@", "/var/cache/c@", "ok").now(["unknown", "ok", "ok"]),
     case("310", "ProtectSystem=yes, below /usr", "own /usr/@", "User=qt\nProtectSystem=yes", "/usr/@", "read_only"),
 ];

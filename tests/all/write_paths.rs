@@ -26,7 +26,7 @@ fn what_units_can_write_is_told_on_257() {
 
 /// Writes when it gets SIGUSR1, and says what the shell said to that.
 const WRITER: &str = r#"#!/bin/sh
-case $1 in dir) target=$2/written ;; *) target=$2 ;; esac
+case $1 in dir) target=$2/written-$$ ;; *) target=$2 ;; esac
 trap 'if said=$( { echo x >>"$target"; } 2>&1 ); then echo "found ok"; else echo "found $said"; fi' USR1
 sleep infinity &
 while :; do wait; done
@@ -108,9 +108,14 @@ fn all_cases(systemd: Systemd) {
             )
             .unwrap();
             unexpected += surprises;
+            // A quota of the table: whoever changes what is expected sees what it does to the whole.
+            let blind = if index == 0 { 4 } else { 0 };
+            let misled = if systemd == Systemd::V257 { 2 } else { 1 };
+            assert!(unknown <= blind && wrong <= misled, "{report}");
         }
     }
-    println!("{report}");
+    // Not by println: a table is of interest also where nothing fails.
+    writeln!(io::stderr(), "\n{report}").unwrap();
     assert_eq!(unexpected, 0, "{report}");
 }
 
@@ -345,19 +350,9 @@ fn of_case(metrics: &Metrics, case: &Case, metric: &str, label: &str) -> Vec<Str
 
 /// Has every unit write, and gives what each found; `dead` for those that do not run.
 fn write<'c>(machine: &Machine, cases: &[&'c Case]) -> BTreeMap<&'c str, String> {
-    let states = machine.try_run(
-        &[
-            &["systemctl", "is-active"],
-            &cases
-                .iter()
-                .map(|case| case.unit())
-                .collect::<Vec<_>>()
-                .iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>()[..],
-        ]
-        .concat(),
-    );
+    let units: Vec<String> = cases.iter().map(|case| case.unit()).collect();
+    let units: Vec<&str> = units.iter().map(String::as_str).collect();
+    let states = machine.try_run(&[&["systemctl", "is-active"], &units[..]].concat());
     let states = cases.iter().zip(states.stdout.lines());
     let running: Vec<&Case> = states
         .filter(|(_, state)| *state == "active")

@@ -1,8 +1,6 @@
 //! Who may do what with one file: mode bits, access control lists and capabilities, as the kernel
 //! weighs them.
 
-use std::ops::Range;
-
 /// Whom the kernel takes a process for when it opens a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -16,9 +14,18 @@ pub struct Identity {
     pub overrides: bool,
     /// It has CAP_DAC_READ_SEARCH.
     pub searches: bool,
-    /// The users and the groups of the user namespace that its capabilities are of; `None` for the
-    /// exporter's own namespace, where they count for every file.
-    pub mapped: Option<(Vec<Range<u64>>, Vec<Range<u64>>)>,
+    /// The user namespace that its capabilities are of; `None` for the exporter's own, where they
+    /// count for every file.
+    pub namespace: Option<Namespace>,
+}
+
+/// Which users and groups a user namespace has, as the first of a range and how many there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// The users.
+    pub uids: Vec<(u64, u64)>,
+    /// The groups.
+    pub gids: Vec<(u64, u64)>,
 }
 
 impl Identity {
@@ -30,7 +37,7 @@ impl Identity {
             groups: Vec::new(),
             overrides: true,
             searches: true,
-            mapped: None,
+            namespace: None,
         }
     }
 
@@ -40,12 +47,15 @@ impl Identity {
 
     /// True if its capabilities count for this file.
     fn is_capable_of(&self, file: &File) -> bool {
-        let covers = |ranges: &[Range<u64>], id: u32| {
-            ranges.iter().any(|range| range.contains(&u64::from(id)))
+        let covers = |ranges: &[(u64, u64)], id: u32| {
+            let id = u64::from(id);
+            ranges
+                .iter()
+                .any(|(first, count)| id >= *first && id - first < *count)
         };
-        self.mapped
+        self.namespace
             .as_ref()
-            .is_none_or(|(uids, gids)| covers(uids, file.uid) && covers(gids, file.gid))
+            .is_none_or(|of| covers(&of.uids, file.uid) && covers(&of.gids, file.gid))
     }
 }
 
@@ -190,7 +200,7 @@ mod tests {
             groups: vec![50],
             overrides: false,
             searches: false,
-            mapped: None,
+            namespace: None,
         }
     }
 
@@ -229,7 +239,10 @@ mod tests {
         assert!(!allows(&dir(1000, 1000, 0), &who, WRITE));
         assert!(allows(&dir(1000, 1000, 0), &who, &[Right::Search]));
         who.overrides = true;
-        who.mapped = Some((vec![0..1], vec![0..1, 1000..1001]));
+        who.namespace = Some(Namespace {
+            uids: vec![(0, 1)],
+            gids: vec![(0, 1), (1000, 1)],
+        });
         assert!(!allows(&dir(1000, 1000, 0o755), &who, WRITE));
         assert!(allows(&dir(0, 1000, 0o555), &who, WRITE));
     }

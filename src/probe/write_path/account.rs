@@ -5,7 +5,7 @@ use std::ffi::CString;
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
-use super::access::Identity;
+use super::access::{Identity, Namespace};
 use super::sandbox::Hindrance;
 use super::walk::Writer;
 use crate::systemd::settings::{DAC_OVERRIDE, DAC_READ_SEARCH, Settings};
@@ -54,7 +54,7 @@ impl Account {
             (numbers.uid, numbers.gid) = (user.uid.as_raw(), user.gid.as_raw());
         } else if !is_root {
             let number = self.user.parse().ok();
-            let number = number.or(self.dynamic_user.then_some(NOBODY_YET));
+            let number = number.or_else(|| self.dynamic_user.then_some(NOBODY_YET));
             numbers.uid = number.ok_or_else(|| {
                 Hindrance::StartFails(format!(
                     "the service will not start: there is no user {} (217/USER)",
@@ -117,11 +117,11 @@ fn restrict(identity: &mut Identity, settings: &Settings) {
     identity.overrides = capabilities & DAC_OVERRIDE != 0;
     identity.searches = capabilities & DAC_READ_SEARCH != 0;
     if settings.private_users {
-        let only = |id: u32| {
-            let id = u64::from(id);
-            vec![0..1, id..id + 1]
-        };
-        identity.mapped = Some((only(identity.uid), only(identity.gid)));
+        let only = |id: u32| vec![(0, 1), (u64::from(id), 1)];
+        identity.namespace = Some(Namespace {
+            uids: only(identity.uid),
+            gids: only(identity.gid),
+        });
     }
 }
 
@@ -208,7 +208,7 @@ mod tests {
             ..settings("nobody")
         };
         let identity = of(&ambient).unwrap().identity;
-        assert!(identity.overrides && identity.mapped.is_some());
+        assert!(identity.overrides && identity.namespace.is_some());
     }
 
     #[test]

@@ -97,7 +97,13 @@ impl Mounts {
         let mounts = self.list.iter().filter(|mount| mount.device == device);
         let seen = mounts.filter_map(|mount| {
             let below = directory.strip_prefix(&mount.root).ok()?;
-            Some((mount.point.join(below), mount.id))
+            // Joined with nothing it would end in a slash, which a file must not.
+            let path = if below.as_os_str().is_empty() {
+                mount.point.clone()
+            } else {
+                mount.point.join(below)
+            };
+            Some((path, mount.id))
         });
         // Others are mounted over some of them.
         seen.filter(|(path, id)| self.of(path).is_some_and(|mount| mount.id == *id))
@@ -232,6 +238,10 @@ mod tests {
         assert_eq!(seen("/home"), [("/disk/home".into(), 72)]);
         assert_eq!(seen("/srv x/a"), []);
         assert_eq!(mounts.sightings("8:2", Path::new("/")), []);
+        let [(path, _)] = &mounts.sightings("8:1", Path::new("/"))[..] else {
+            panic!("{mounts:?}")
+        };
+        assert_eq!(path.as_os_str(), "/disk");
     }
 
     #[test]

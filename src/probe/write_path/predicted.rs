@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::account::Numbers;
 use super::paths::Asked;
-use super::process::Host;
+use super::process::{Host, WITH_PTRACE};
 use super::sandbox::{Hindrance, hint, rules, tree};
-use super::tree::Stop;
+use super::tree::{Base, Stop};
 use super::walk::{judge, locate};
 use super::{Reason, Told, Verdict};
 use crate::systemd::settings::Settings;
@@ -40,7 +40,12 @@ fn start(
 ) -> Result<Told, Hindrance> {
     let numbers = numbers?;
     let (base, mounts) = host.tree().map_err(Hindrance::Unknown)?;
-    let tree = tree(settings, base, mounts, numbers.owner())?;
+    let is_mapped = matches!(base, Base::Mapped(_));
+    let tree =
+        tree(settings, base, mounts, numbers.owner()).map_err(|hindrance| match hindrance {
+            Hindrance::Unknown(why) if is_mapped => Hindrance::Unknown(why + WITH_PTRACE),
+            other => other,
+        })?;
     let directory = settings.working_directory.as_str();
     // `!` is how systemd tells of a `-`.
     if directory.starts_with('/')
@@ -58,5 +63,5 @@ fn start(
     {
         verdict.sentence = format!("{} ({hint})", verdict.sentence);
     }
-    Ok(told)
+    Ok(told.map_err(|why| if is_mapped { why + WITH_PTRACE } else { why }))
 }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use super::access::Identity;
+use super::access::{Identity, Namespace};
 use super::account::named;
 use super::mountinfo::Mounts;
 use super::sandbox::{hint, rules};
@@ -53,7 +52,7 @@ impl Host {
             (Ok(uids), Ok(gids)) => [uids, gids] == own_ids,
             _ => own_ids
                 .iter()
-                .all(|ids| ranges(ids) == Some(vec![0..u64::from(u32::MAX)])),
+                .all(|ids| ranges(ids) == Some(vec![(0, u64::from(u32::MAX))])),
         };
         if !is_hosts {
             return Err(
@@ -80,6 +79,9 @@ impl Host {
     }
 }
 
+/// What helps where only the lists of mounts are there to go by; the end of a sentence.
+pub const WITH_PTRACE: &str = " (or give it CAP_SYS_PTRACE)";
+
 const ROOT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// What a process of the unit would find at `path`; `None` if none runs. The error says why it
@@ -94,11 +96,8 @@ pub fn look(
         Ok(process) => process,
         Err(why) => return Some(Err(why)),
     };
-    match process.judge(unit, host, path, want) {
-        Ok(told) => Some(told),
-        // It ended while it was looked at: there is none any more.
-        Err(Ended) => None,
-    }
+    // If it ended while it was looked at, there is none any more.
+    process.judge(unit, host, path, want).ok()
 }
 
 /// The process is gone.
@@ -232,9 +231,7 @@ impl Process {
             verdict.sentence = format!("{} ({hint})", verdict.sentence);
         }
         if let (Err(why), Base::Mapped(_)) = (&mut told, &tree.base) {
-            why.push_str(
-                "; with CAP_SYS_PTRACE the exporter could look through the process itself",
-            );
+            why.push_str(WITH_PTRACE);
         }
         Ok(told)
     }
@@ -285,10 +282,10 @@ impl Process {
                 }
             }
         }
-        let mapped = match &maps[..] {
+        let namespace = match &maps[..] {
             [uids, gids] if *uids != host.own_ids[0] || *gids != host.own_ids[1] => {
                 match (ranges(uids), ranges(gids)) {
-                    (Some(uids), Some(gids)) => Some((uids, gids)),
+                    (Some(uids), Some(gids)) => Some(Namespace { uids, gids }),
                     _ => {
                         let why = "the process's user namespace cannot be understood";
                         return Ok(Err(why.to_owned()));
@@ -310,7 +307,7 @@ impl Process {
             groups: groups.clone(),
             overrides: capabilities & crate::systemd::settings::DAC_OVERRIDE != 0,
             searches: capabilities & crate::systemd::settings::DAC_READ_SEARCH != 0,
-            mapped,
+            namespace,
         }))
     }
 
@@ -393,8 +390,8 @@ fn members(unit: &Unit, host: &Host) -> Vec<u32> {
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
-/// What a uid_map or gid_map covers, by the exporter's numbers.
-fn ranges(map: &[u8]) -> Option<Vec<Range<u64>>> {
+/// What a uid_map or gid_map covers, by the exporter's numbers: the first, and how many.
+fn ranges(map: &[u8]) -> Option<Vec<(u64, u64)>> {
     let text = std::str::from_utf8(map).ok()?;
     text.lines()
         .map(|line| {
@@ -402,7 +399,7 @@ fn ranges(map: &[u8]) -> Option<Vec<Range<u64>>> {
                 .split_whitespace()
                 .map(|field| field.parse::<u64>().ok());
             let (_inside, outside, count) = (fields.next()??, fields.next()??, fields.next()??);
-            Some(outside..outside.saturating_add(count))
+            Some((outside, count))
         })
         .collect()
 }
@@ -488,12 +485,8 @@ mod tests {
     fn id_maps_cover_ranges() {
         assert_eq!(
             ranges(b"         0          0          1\n      1000       1000          1\n"),
-            Some(vec![0..1, 1000..1001])
+            Some(vec![(0, 1), (1000, 1)])
         );
         assert_eq!(ranges(b"0 0\n"), None);
-        assert_eq!(
-            ranges(b"0 18446744073709551615 5\n"),
-            Some(vec![u64::MAX..u64::MAX])
-        );
     }
 }

@@ -1,7 +1,6 @@
 //! What a service's settings will put over the host's tree when it starts, in the order and with the
 //! precedence that systemd gives them (systemd.exec(5)).
 
-use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -291,31 +290,36 @@ fn clean(path: &str) -> PathBuf {
     Path::new(path).components().collect()
 }
 
-/// The rule in force at a path, by its name alone: links are not looked at.
-pub fn in_force<'r>(rules: &'r [Rule], path: &Path) -> Option<&'r Rule> {
-    let around = rules.iter().filter(|rule| path.starts_with(&rule.at));
-    around.min_by_key(|rule| (Reverse(rule.at.components().count()), rule.act.clone()))
-}
-
-/// Which setting is likely to be behind a verdict, as the end of its sentence.
+/// Which setting is likely to be behind a verdict, as the end of its sentence. It goes by the names
+/// alone and does not look where links lead.
 pub fn hint(rules: &[Rule], path: &Path, reason: Reason) -> Option<String> {
-    let rule = in_force(rules, path)?;
-    let (setting, at) = (&rule.setting, rule.at.display());
-    match (reason, &rule.act) {
-        (Reason::ReadOnly, Act::ReadWrite) => Some(format!(
-            "{setting} would allow it now, but the running process was started without it or the directory was made anew since: restart the service"
-        )),
-        (Reason::ReadOnly, act) if act.is_read_only() => Some(if rule.at == path {
-            setting.clone()
-        } else {
-            format!("{setting}, and ReadWritePaths= does not name it")
-        }),
-        (Reason::Denied | Reason::Missing, Act::Inaccessible) => {
-            Some(format!("{setting} hides {at}"))
+    let around = || rules.iter().filter(|rule| path.starts_with(&rule.at));
+    let depth = |rule: &&Rule| rule.at.components().count();
+    // Nothing below it has any effect.
+    let hidden = around().filter(|rule| rule.act == Act::Inaccessible);
+    if let Some(rule) = hidden.min_by_key(depth) {
+        return matches!(reason, Reason::Denied | Reason::Missing).then(|| {
+            let (setting, at) = (&rule.setting, rule.at.display());
+            format!("{setting} hides {at}, and no other setting opens anything below it")
+        });
+    }
+    let deepest = around().map(|rule| depth(&rule)).max()?;
+    let mut in_force = around().filter(|rule| depth(rule) == deepest);
+    match reason {
+        Reason::ReadOnly => {
+            in_force
+                .find(|rule| rule.act.is_read_only())
+                .map(|rule| match &rule.setting {
+                    setting if rule.at == path => setting.clone(),
+                    setting => format!("{setting}, and ReadWritePaths= does not name it"),
+                })
         }
-        (Reason::Denied | Reason::Missing, Act::Tmpfs { .. } | Act::PrivateTmp) => {
-            Some(format!("{setting} puts an empty {at} before it"))
-        }
+        Reason::Denied | Reason::Missing => in_force
+            .find(|rule| matches!(rule.act, Act::Tmpfs { .. } | Act::PrivateTmp))
+            .map(|rule| {
+                let (setting, at) = (&rule.setting, rule.at.display());
+                format!("{setting} puts an empty {at} before it")
+            }),
         _ => None,
     }
 }

@@ -116,7 +116,7 @@ pub struct Node {
     pub owner: Owner,
     /// It has the attribute that forbids every change (`chattr +i`).
     pub immutable: bool,
-    /// The file, if it is there already.
+    /// The file, if it is there already; for an empty directory one on the same file system.
     file: Option<OwnedFd>,
     below: Below,
     /// Its path in `base`.
@@ -205,7 +205,7 @@ impl Tree {
                     let place = dir.map_or_else(PathBuf::new, |dir| dir.place.clone());
                     Ok(Node {
                         layer: around,
-                        ..Node::empty(path, place, None)
+                        ..Node::empty(path, place)
                     })
                 }
                 Err(stop) => Err(stop),
@@ -218,19 +218,24 @@ impl Tree {
             What::Same => found?,
             What::Of(place) => match self.at(place) {
                 Ok(node) => node,
-                Err(Stop::Missing) => Node::empty(path, place.clone(), None),
+                Err(Stop::Missing) => Node::empty(path, place.clone()),
                 Err(Stop::Unknown(why)) if layer.owner.is_some() => Node {
                     below: Below::Unseen(why),
-                    ..Node::empty(path, place.clone(), None)
+                    ..Node::empty(path, place.clone())
                 },
                 Err(stop) => return Err(stop),
             },
             What::Empty(place) => {
-                // Only its room is of interest; where that cannot be told there is none.
-                let like = place.as_deref().and_then(|place| self.at(place).ok());
-                let (file, place) =
-                    like.map_or_else(|| (None, PathBuf::new()), |node| (node.file, node.place));
-                Node::empty(path, place, file)
+                // Only its room is of interest, and whether it can be told changes nothing else.
+                match place.as_deref().map(|place| self.at(place)) {
+                    Some(Ok(like)) => Node {
+                        owner: ROOT_OWNS,
+                        immutable: false,
+                        below: Below::Empty,
+                        ..like
+                    },
+                    _ => Node::empty(path, PathBuf::new()),
+                }
             }
             What::Nothing { is_dir } => Node {
                 kind: if *is_dir { Kind::Dir } else { Kind::File },
@@ -238,7 +243,7 @@ impl Tree {
                     mode: 0,
                     ..ROOT_OWNS
                 },
-                ..Node::empty(path, PathBuf::new(), None)
+                ..Node::empty(path, PathBuf::new())
             },
         };
         if let Some(owner) = layer.owner {
@@ -307,7 +312,7 @@ impl Tree {
     /// of the exporter's own.
     fn sight(own: &Mounts, theirs: &Mount, directory: &Path, place: PathBuf) -> Result<Node, Stop> {
         let mut why = Stop::Unknown(format!(
-            "{} is on a file system that the exporter does not see ({} of its own, or of the service's): run the exporter without PrivateTmp= and PrivateDevices=, or give it CAP_SYS_PTRACE",
+            "{} is on a file system ({}) that the exporter does not see, as either it or the service has one of its own there: run the exporter without PrivateTmp= and PrivateDevices=",
             place.display(),
             theirs.kind
         ));
@@ -427,13 +432,13 @@ impl Node {
     }
 
     /// A directory that will be made.
-    fn empty(path: &Path, place: PathBuf, room: Option<OwnedFd>) -> Self {
+    fn empty(path: &Path, place: PathBuf) -> Self {
         Self {
             path: path.to_owned(),
             kind: Kind::Dir,
             owner: ROOT_OWNS,
             immutable: false,
-            file: room,
+            file: None,
             below: Below::Empty,
             place,
             mapped: None,
