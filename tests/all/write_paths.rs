@@ -115,7 +115,8 @@ fn all_cases(systemd: Systemd) {
         }
     }
     // Not by println: a table is of interest also where nothing fails.
-    writeln!(io::stderr(), "\n{report}").unwrap();
+    let mut stderr = io::stderr();
+    writeln!(stderr, "\n{report}").unwrap();
     assert_eq!(unexpected, 0, "{report}");
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub struct Mount {
 /// All mounts of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mounts {
-    list: Vec<Mount>,
+    list: Vec<Arc<Mount>>,
     /// Positions by the mount below and the mount point.
     above: HashMap<(u64, PathBuf), usize>,
 }
@@ -45,13 +46,13 @@ impl Mounts {
             let place = (mount.parent, mount.point.clone());
             // Of two the later one is on top, should the kernel ever list such.
             mounts.above.insert(place, mounts.list.len());
-            mounts.list.push(mount);
+            mounts.list.push(Arc::new(mount));
         }
         Some(mounts)
     }
 
     /// What is mounted right on top of `mount` at `point`.
-    fn on(&self, mount: &Mount, point: &Path) -> Option<&Mount> {
+    fn on(&self, mount: &Mount, point: &Path) -> Option<&Arc<Mount>> {
         let place = (mount.id, point.to_owned());
         self.above
             .get(&place)
@@ -60,7 +61,7 @@ impl Mounts {
 
     /// What a process that walks from `mount` to `point` gets to: the topmost mount there, else
     /// `mount` itself.
-    pub fn step<'m>(&'m self, mount: &'m Mount, point: &Path) -> &'m Mount {
+    pub fn step<'m>(&'m self, mount: &'m Arc<Mount>, point: &Path) -> &'m Arc<Mount> {
         let mut top = mount;
         // A list that names a mount as its own parent must not keep anybody here.
         for _ in 0..self.list.len() {
@@ -73,7 +74,7 @@ impl Mounts {
     }
 
     /// The mount that is the process's root; `None` where that is no mount of its own.
-    pub fn root(&self) -> Option<&Mount> {
+    pub fn root(&self) -> Option<&Arc<Mount>> {
         let slash = Path::new("/");
         let at_root = || self.list.iter().filter(|mount| mount.point == slash);
         let lowest = at_root().find(|mount| at_root().all(|other| other.id != mount.parent))?;
@@ -81,7 +82,7 @@ impl Mounts {
     }
 
     /// The mount that an absolute path without links and `..` lies on.
-    pub fn of(&self, path: &Path) -> Option<&Mount> {
+    pub fn of(&self, path: &Path) -> Option<&Arc<Mount>> {
         let mut mount = self.root()?;
         let mut point = PathBuf::from("/");
         for part in path.components().skip(1) {
@@ -205,7 +206,7 @@ mod tests {
             panic!("{mounts:?}")
         };
         assert_eq!(
-            *bound,
+            **bound,
             Mount {
                 id: 70,
                 parent: 67,

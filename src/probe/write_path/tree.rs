@@ -141,8 +141,8 @@ enum Below {
 /// The same place, in the lists of mounts of the two sides.
 #[derive(Debug, Clone)]
 struct Mapped {
-    theirs: Mount,
-    own: Mount,
+    theirs: Arc<Mount>,
+    own: Arc<Mount>,
     own_path: PathBuf,
 }
 
@@ -294,7 +294,9 @@ impl Tree {
             let own_path = mapped.own_path.join(name);
             if own.step(&mapped.own, &own_path).id != mapped.own.id {
                 // Something of the exporter's own lies over it: perhaps it is seen elsewhere.
-                let below = place.strip_prefix(&theirs.point).unwrap_or(Path::new(""));
+                let below = place
+                    .strip_prefix(&theirs.point)
+                    .unwrap_or_else(|_| Path::new(""));
                 let directory = theirs.root.join(below);
                 return Self::sight(own, theirs, &directory, place);
             }
@@ -310,7 +312,12 @@ impl Tree {
 
     /// The directory (or file) `directory` of the file system that is mounted as `theirs`, by a path
     /// of the exporter's own.
-    fn sight(own: &Mounts, theirs: &Mount, directory: &Path, place: PathBuf) -> Result<Node, Stop> {
+    fn sight(
+        own: &Mounts,
+        theirs: &Arc<Mount>,
+        directory: &Path,
+        place: PathBuf,
+    ) -> Result<Node, Stop> {
         let mut why = Stop::Unknown(format!(
             "{} is on a file system ({}) that the exporter does not see, as either it or the service has one of its own there: run the exporter without PrivateTmp= and PrivateDevices=",
             place.display(),
@@ -358,11 +365,11 @@ impl Tree {
                 at: layer.at.clone(),
             }));
         }
-        let of = |mount: &Mount| ReadOnly::Mount {
+        let of = |mount: &Arc<Mount>| ReadOnly::Mount {
             point: Some(mount.point.clone()),
             file_system: mount.file_system_read_only,
         };
-        let is = |mount: &Mount| mount.read_only || mount.file_system_read_only;
+        let is = |mount: &Arc<Mount>| mount.read_only || mount.file_system_read_only;
         if let Some(mapped) = &node.mapped {
             return Ok(is(&mapped.theirs).then(|| of(&mapped.theirs)));
         }

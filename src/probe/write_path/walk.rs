@@ -33,10 +33,10 @@ pub enum Want {
 /// The end of a walk.
 #[derive(Debug)]
 pub enum End {
-    /// The file or directory, below the directory it lies in; `None` for the root.
-    Found(Node, Option<Node>),
+    /// The file or directory, and the one it lies in; `None` for the root.
+    Found(Box<Node>, Option<Box<Node>>),
     /// It is not there: the last directory that is, and how much is missing below it.
-    Missing(Node, usize),
+    Missing(Box<Node>, usize),
     /// The kernel would go no further.
     Refused(Verdict),
 }
@@ -54,7 +54,7 @@ pub fn judge(
             let sentence = format!("{} is a directory, and not a file", node.path.display());
             Ok((refusal(Reason::IsDir, sentence), None))
         }
-        End::Found(node, parent) => judge.existing(&node, parent.as_ref()),
+        End::Found(node, parent) => judge.existing(&node, parent.as_deref()),
         End::Missing(parent, missing) => {
             let (verdict, room) = judge.in_directory(&parent)?;
             if want == Want::File && missing == 1 {
@@ -90,7 +90,7 @@ pub fn locate(tree: &Tree, path: &Path) -> Result<Node, Stop> {
         writer: &writer,
     };
     match judge.walk(path)? {
-        End::Found(node, _) => Ok(node),
+        End::Found(node, _) => Ok(*node),
         End::Missing(..) => Err(Stop::Missing),
         End::Refused(verdict) => match verdict.reason {
             Reason::NotDir | Reason::Loop => Err(Stop::Missing),
@@ -135,7 +135,7 @@ impl Judge<'_> {
                     let missing = rest.len() + 1;
                     return Ok(match refused_link {
                         Some(verdict) if missing == 1 => End::Refused(verdict),
-                        _ => End::Missing(here, missing),
+                        _ => End::Missing(Box::new(here), missing),
                     });
                 }
                 Err(stop) => return Err(stop),
@@ -165,7 +165,7 @@ impl Judge<'_> {
         // A directory is walked through, to what is made in it.
         Ok(match refused_link {
             Some(verdict) if here.kind != Kind::Dir => End::Refused(verdict),
-            _ => End::Found(here, above.pop()),
+            _ => End::Found(Box::new(here), above.pop().map(Box::new)),
         })
     }
 
@@ -381,5 +381,181 @@ fn and(sentence: String, second: Option<String>) -> String {
     match second {
         Some(second) => format!("{sentence}; besides, {second}"),
         None => sentence,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+
+    use super::super::mountinfo::Mounts;
+    use super::super::tree::{Base, Layer, Owner, What};
+    use super::*;
+
+    /// A directory with `d`, a file in it, links, and a directory that nobody may enter.
+    fn files() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("d/e")).unwrap();
+        fs::write(at("d/file"), "").unwrap();
+        symlink("/d", at("absolute")).unwrap();
+        symlink("d/../d/e", at("relative")).unwrap();
+        symlink("../../../..", at("d/up")).unwrap();
+        symlink("/nowhere", at("dangling")).unwrap();
+        symlink("b", at("a")).unwrap();
+        symlink("a", at("b")).unwrap();
+        fs::create_dir(at("closed")).unwrap();
+        fs::set_permissions(at("closed"), Permissions::from_mode(0o600)).unwrap();
+        dir
+    }
+
+    /// The same directory as the root of a tree, reached in either way.
+    fn trees(dir: &Path) -> [Tree; 2] {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, dir, flags, Mode::empty()).unwrap();
+        let own = Mounts::parse(&fs::read("/proc/self/mountinfo").unwrap()).unwrap();
+        let dir = dir.canonicalize().unwrap();
+        let mount = own.of(&dir).unwrap();
+        let seen = mount.root.join(dir.strip_prefix(&mount.point).unwrap());
+        let theirs = format!(
+            "9 8 {} {} / rw - {} x rw\n",
+            mount.device,
+            seen.display(),
+            mount.kind
+        );
+        let tree = |base, mounts| Tree {
+            base,
+            mounts: Arc::new(mounts),
+            root: PathBuf::from("/"),
+            layers: Vec::new(),
+        };
+        [
+            tree(Base::Root(root), Mounts::default()),
+            tree(
+                Base::Mapped(Arc::new(own)),
+                Mounts::parse(theirs.as_bytes()).unwrap(),
+            ),
+        ]
+    }
+
+    fn owner(dir: &Path) -> Writer {
+        let found = fs::metadata(dir).unwrap();
+        Writer {
+            identity: Identity {
+                uid: found.uid(),
+                gid: found.gid(),
+                overrides: false,
+                searches: false,
+                ..Identity::root()
+            },
+            name: "owner".to_owned(),
+        }
+    }
+
+    fn reason(tree: &Tree, writer: &Writer, path: &str, want: Want) -> Reason {
+        let (verdict, _) = judge(tree, writer, Path::new(path), want).unwrap();
+        assert_eq!(
+            verdict.reason == Reason::Ok,
+            verdict.sentence.is_empty(),
+            "{verdict:?}"
+        );
+        verdict.reason
+    }
+
+    #[test]
+    fn a_walk_ends_where_the_kernel_would() {
+        let dir = files();
+        let writer = owner(dir.path());
+        for tree in trees(dir.path()) {
+            let cases = [
+                ("/d", Reason::Ok),
+                ("/d/../d/./e/", Reason::Ok),
+                ("/../../d", Reason::Ok),
+                ("/absolute/e", Reason::Ok),
+                ("/relative", Reason::Ok),
+                ("/d/up/d/file", Reason::Ok),
+                ("/d/file", Reason::Ok),
+                ("/d/file/x", Reason::NotDir),
+                ("/d/no", Reason::Missing),
+                ("/dangling", Reason::Missing),
+                ("/a", Reason::Loop),
+                ("/closed", Reason::Denied),
+                ("/closed/x", Reason::Denied),
+            ];
+            for (path, expected) in cases {
+                let found = reason(&tree, &writer, path, Want::Existing);
+                assert_eq!(found, expected, "{path} in {tree:?}");
+            }
+            let cases = [
+                ("/d/no", Reason::Ok),
+                ("/d/no/no", Reason::Missing),
+                ("/d/e", Reason::IsDir),
+                ("/d/file", Reason::Ok),
+            ];
+            for (path, expected) in cases {
+                assert_eq!(reason(&tree, &writer, path, Want::File), expected, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn layers_lie_over_what_is_there() {
+        let dir = files();
+        let writer = owner(dir.path());
+        for mut tree in trees(dir.path()) {
+            let layer = |at: &str, what, read_only| Layer {
+                at: PathBuf::from(at),
+                what,
+                read_only,
+                owner: None,
+                setting: "Setting=".to_owned(),
+            };
+            let given = Owner {
+                uid: writer.identity.uid,
+                gid: writer.identity.gid,
+                mode: 0o700,
+            };
+            tree.layers = vec![
+                layer("/", What::Same, true),
+                layer("/d/e", What::Same, false),
+                layer("/new/bound", What::Of(PathBuf::from("/d")), false),
+                Layer {
+                    owner: Some(given),
+                    ..layer("/made", What::Empty(None), false)
+                },
+                layer("/closed", What::Nothing { is_dir: true }, true),
+            ];
+            let cases = [
+                ("/d", Reason::ReadOnly),
+                ("/d/file", Reason::ReadOnly),
+                ("/d/e", Reason::Ok),
+                ("/relative", Reason::Ok),
+                ("/new/bound", Reason::Ok),
+                ("/new/bound/file", Reason::Ok),
+                ("/made", Reason::Ok),
+                ("/made/x", Reason::Missing),
+                ("/closed/x", Reason::Denied),
+            ];
+            for (path, expected) in cases {
+                let found = reason(&tree, &writer, path, Want::Existing);
+                assert_eq!(found, expected, "{path} in {tree:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_system_that_is_not_seen_is_unknown() {
+        let dir = files();
+        let [_, mut tree] = trees(dir.path());
+        let mounts = b"9 8 999:999 / / rw - tmpfs x rw\n";
+        tree.mounts = Arc::new(Mounts::parse(mounts).unwrap());
+        let told = judge(&tree, &owner(dir.path()), Path::new("/d"), Want::Existing);
+        let why = told.unwrap_err();
+        assert!(why.contains("does not see"), "{why}");
     }
 }
