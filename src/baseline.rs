@@ -155,8 +155,10 @@ pub enum RedisAddress {
 pub struct WritePaths {
     /// The service's full name.
     pub unit: String,
-    /// Absolute paths without `..`, each once.
+    /// Absolute paths without `..`, each once: directories, and files that have to be there.
     pub paths: Vec<PathBuf>,
+    /// Files that the service makes if they are not there, such as a log.
+    pub files: Vec<PathBuf>,
 }
 
 /// Section `unit_files`: the unit files that were last known good.
@@ -228,7 +230,7 @@ impl Baseline {
         let write_paths = self
             .write_paths
             .iter()
-            .map(|service| service.paths.len())
+            .map(|service| service.paths.len() + service.files.len())
             .sum();
         let mut summary = format!(
             "{}: deployment {}, {} running, {} active, {} absent, {} disabled",
@@ -486,7 +488,7 @@ redis:
   - {name: plain, url: redis://localhost}
   - {name: user, url: "rediss://app@[::1]:6380/3", password_file: /run/secret, ca_file: /ca.pem, write_canary: true}
   - {name: socket, url: "unix:///run/redis.sock", password_file: redis-password}
-write_paths: [{unit: y.service, paths: [/var/log/, /tmp]}]
+write_paths: [{unit: y.service, paths: [/var/log/, /tmp], files: [/var/log/y.log]}]
 unit_files: {snapshot: /root/backup, ignore: ["*.bak"]}
 "#,
         );
@@ -546,6 +548,10 @@ unit_files: {snapshot: /root/backup, ignore: ["*.bak"]}
         assert_eq!(
             baseline.write_paths.first().unwrap().paths,
             ["/var/log", "/tmp"].map(PathBuf::from)
+        );
+        assert_eq!(
+            baseline.write_paths.first().unwrap().files,
+            [PathBuf::from("/var/log/y.log")]
         );
         assert_eq!(
             baseline.unit_files.unwrap().ignore,
@@ -697,7 +703,7 @@ unit_files: {snapshot: /root/backup, ignore: ["*.bak"]}
             words in prop::collection::vec(
                 prop::sample::select(vec![
                     "deployment", "systemd", "running", "active", "retired", "watch", "resync",
-                    "hostnames", "redis", "url", "name", "addresses", "write_paths", "paths",
+                    "hostnames", "redis", "url", "name", "addresses", "write_paths", "paths", "files",
                     "unit", "unit_files", "ignore", "tier", "because", "start_within",
                     "a.service", "b@.service", "@.service", "redis://:x@[::1]:1/2", "unix://",
                     "/tmp/..", "127.0.0.1", "5s", "-1", "1e999", "null", "~", "\"\"", "**", "[a",

@@ -6,6 +6,7 @@ pub mod exit;
 pub mod manager;
 mod private_socket;
 mod properties;
+pub mod settings;
 mod sources;
 pub mod table;
 pub mod unit;

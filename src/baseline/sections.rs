@@ -375,7 +375,7 @@ fn write_paths(reader: &mut Reader, node: &Node, systemd: Option<&Systemd>) -> V
     let mut seen = Seen::new();
     for entry in reader.list(node, "`write_paths`") {
         let what = "a write path's entry";
-        let Some(fields) = reader.mapping(entry, what, &["unit", "paths"]) else {
+        let Some(fields) = reader.mapping(entry, what, &["unit", "paths", "files"]) else {
             continue;
         };
         let unit = reader
@@ -386,34 +386,41 @@ fn write_paths(reader: &mut Reader, node: &Node, systemd: Option<&Systemd>) -> V
                     .once(&mut seen, node, name, "write_paths")
                     .then_some(name)
             });
-        let paths = reader
-            .required(&fields, "paths", what, "[/var/log]")
-            .map(|node| paths(reader, node));
+        let mut seen = Seen::new();
+        let files = fields
+            .get("files")
+            .map(|node| paths(reader, node, "files", &mut seen));
+        let paths = match (fields.get("paths"), &files) {
+            (None, Some(_)) => Some(Vec::new()),
+            _ => reader
+                .required(&fields, "paths", what, "[/var/log]")
+                .map(|node| paths(reader, node, "paths", &mut seen)),
+        };
         if let (Some(unit), Some(paths)) = (unit, paths) {
             services.push(WritePaths {
                 unit: unit.to_owned(),
                 paths,
+                files: files.unwrap_or_default(),
             });
         }
     }
     services
 }
 
-fn paths(reader: &mut Reader, node: &Node) -> Vec<PathBuf> {
+fn paths(reader: &mut Reader, node: &Node, key: &'static str, seen: &mut Seen) -> Vec<PathBuf> {
     let mut paths = Vec::new();
-    let mut seen = Seen::new();
-    let entries = reader.list(node, "`paths`");
+    let entries = reader.list(node, &format!("`{key}`"));
     if entries.is_empty() && matches!(node.value, Value::Null | Value::List(_)) {
         reader.refuse(
             node,
-            "`paths` is empty: name what the service must be able to write".to_owned(),
+            format!("`{key}` is empty: name what the service must be able to write"),
         );
     }
     for entry in entries {
         let Some(path) = absolute_path(reader, entry, "path") else {
             continue;
         };
-        if reader.once(&mut seen, entry, &path.to_string_lossy(), "paths") {
+        if reader.once(seen, entry, &path.to_string_lossy(), key) {
             paths.push(path);
         }
     }

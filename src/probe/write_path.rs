@@ -1,11 +1,26 @@
 //! Can this service write there, seen from inside its own sandbox?
 
+mod access;
+mod account;
+mod mountinfo;
+mod paths;
+mod predicted;
+mod process;
+mod sandbox;
+mod tree;
+mod walk;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Workers;
+use self::account::{Account, Numbers};
+use self::paths::Asked;
+use self::process::Host;
+use self::sandbox::Hindrance;
+use super::{TARGET_TIMEOUT, Work, Workers};
 use crate::baseline::WritePaths;
 use crate::systemd::unit::Unit;
 
@@ -103,6 +118,9 @@ impl Reason {
     }
 }
 
+/// An answer, and what is free there; the error says why there is none.
+type Told = Result<(Verdict, Option<Room>), String>;
+
 /// Judges all paths at once: those of the baseline, and those that the watched units declare.
 pub async fn probe(
     write_paths: &[WritePaths],
@@ -110,6 +128,132 @@ pub async fn probe(
     workers: &Workers,
     deadline: Instant,
 ) -> Vec<WritePath> {
-    let _ = (write_paths, units, workers, deadline);
-    Vec::new()
+    let asked = paths::asked(write_paths, units);
+    if asked.is_empty() {
+        return Vec::new();
+    }
+    let until = || deadline.min(Instant::now() + TARGET_TIMEOUT);
+    let host = workers
+        .run_one("the host's mounts", until(), Host::read)
+        .await
+        .unwrap_or_else(|| Err("reading the host's mounts took too long".to_owned()));
+    let host = match host {
+        Ok(host) => Arc::new(host),
+        Err(why) => return asked.into_iter().map(|path| unknown(path, &why)).collect(),
+    };
+    let now = workers.run(asked.iter().map(|path| now(path, &host)).collect(), until());
+    let next_start = async {
+        let accounts = look_up(&asked, workers, until()).await;
+        let work = asked.iter().map(|path| next_start(path, &host, &accounts));
+        workers.run(work.collect(), until()).await
+    };
+    let (now, next_start) = tokio::join!(now, next_start);
+    let told = now.into_iter().zip(next_start);
+    asked
+        .into_iter()
+        .zip(told)
+        .map(|(path, (now, next_start))| {
+            let (mut now, room) = match now {
+                Some(None) => (None, None),
+                Some(Some(told)) => some(verdict(told)),
+                None => some((timed_out(&path), None)),
+            };
+            let (next_start, room_then) = match next_start {
+                Some(told) => verdict(told),
+                None => (timed_out(&path), None),
+            };
+            if let Some(now) = &mut now
+                && now.reason.is_writable() == Some(false)
+                && next_start.reason == Reason::Ok
+            {
+                now.sentence
+                    .push_str("; its next start would find it writable: restart it");
+            }
+            WritePath {
+                unit: path.name,
+                path: path.path,
+                in_baseline: path.in_baseline,
+                room: room.or(room_then),
+                now,
+                next_start,
+            }
+        })
+        .collect()
+}
+
+fn now(asked: &Asked, host: &Arc<Host>) -> Work<Option<Told>> {
+    let target = format!("write path {} {}", asked.name, asked.path.display());
+    let (asked, host) = (asked.clone(), host.clone());
+    Work::new(target, move || {
+        let unit = asked.unit.as_ref()?;
+        process::look(unit, &host, &asked.path, asked.want)
+    })
+}
+
+/// What NSS says of each account, asked once for all services that have it; `None` where it did not
+/// answer.
+type Accounts = BTreeMap<Account, Option<Result<Numbers, Hindrance>>>;
+
+async fn look_up(asked: &[Asked], workers: &Workers, deadline: Instant) -> Accounts {
+    let settings = asked.iter().filter_map(Asked::settings);
+    let mut accounts: Vec<Account> = settings.map(|settings| Account::of(&settings)).collect();
+    accounts.sort_unstable();
+    accounts.dedup();
+    let work = accounts.iter().cloned().map(|account| {
+        let target = format!("account {account:?}");
+        Work::new(target, move || account.look_up())
+    });
+    let found = workers.run(work.collect(), deadline).await;
+    accounts.into_iter().zip(found).collect()
+}
+
+fn next_start(asked: &Asked, host: &Arc<Host>, accounts: &Accounts) -> Work<Told> {
+    let target = format!(
+        "write path {} {} at its next start",
+        asked.name,
+        asked.path.display()
+    );
+    let (asked, host) = (asked.clone(), host.clone());
+    let account = asked.settings().map(|settings| Account::of(&settings));
+    let numbers = account.and_then(|account| accounts.get(&account)).cloned();
+    Work::new(target, move || {
+        predicted::look(&asked, &host, numbers.flatten())
+    })
+}
+
+fn some<A, B>((a, b): (A, B)) -> (Option<A>, B) {
+    (Some(a), b)
+}
+
+fn verdict(told: Told) -> (Verdict, Option<Room>) {
+    told.unwrap_or_else(|sentence| {
+        let reason = Reason::Unknown;
+        (Verdict { reason, sentence }, None)
+    })
+}
+
+fn timed_out(asked: &Asked) -> Verdict {
+    Verdict {
+        reason: Reason::Timeout,
+        sentence: format!(
+            "looking at {} takes longer than {} s: a file system on the way does not answer",
+            asked.path.display(),
+            TARGET_TIMEOUT.as_secs()
+        ),
+    }
+}
+
+fn unknown(asked: Asked, why: &str) -> WritePath {
+    let verdict = Verdict {
+        reason: Reason::Unknown,
+        sentence: why.to_owned(),
+    };
+    WritePath {
+        unit: asked.name,
+        path: asked.path,
+        in_baseline: asked.in_baseline,
+        now: None,
+        next_start: verdict,
+        room: None,
+    }
 }

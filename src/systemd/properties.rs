@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use zbus::wire::Variant;
 use zbus::{Message, wire};
 
+use super::settings::Settings;
 use super::unit::{Properties, Row, Stamps, word};
 
 /// The properties in a PropertiesChanged signal; of those that were only invalidated it says
@@ -126,6 +127,9 @@ pub fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
         exec_main_code: integer(all.get("ExecMainCode")),
         exec_main_status: integer(all.get("ExecMainStatus")),
         exec_main_start: micros("ExecMainStartTimestampMonotonic"),
+        main_pid: count(all.get("MainPID")),
+        control_pid: count(all.get("ControlPID")),
+        settings: Settings::read(all),
         control_group: text(all.get("ControlGroup")).map(Cow::into_owned),
         slice: text(all.get("Slice")).map(Cow::into_owned),
         last_trigger: micros("LastTriggerUSec"),

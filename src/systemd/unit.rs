@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::settings::Settings;
+
 /// The ActiveStates that every unit has a series for, whether it was ever in them or not.
 pub const ACTIVE_STATES: [&str; 6] = [
     "active",
@@ -66,6 +68,10 @@ pub struct Properties {
     pub exec_main_status: Option<i32>,
     /// ExecMainStartTimestampMonotonic, microseconds.
     pub exec_main_start: Option<u64>,
+    pub main_pid: Option<u32>,
+    pub control_pid: Option<u32>,
+    /// What only a whole reading of a service tells.
+    pub settings: Option<Arc<Settings>>,
     pub control_group: Option<String>,
     pub slice: Option<String>,
     /// LastTriggerUSec: realtime microseconds.
@@ -174,6 +180,12 @@ pub struct Service {
     pub last_exit: Option<(i32, i32)>,
     /// When the last two automatic restarts were, monotonic microseconds, newest first; zero: none.
     pub recent_restarts: [u64; 2],
+    /// MainPID; zero while it has none.
+    pub main_pid: u32,
+    /// ControlPID, of a command before or after the main one; zero while there is none.
+    pub control_pid: u32,
+    /// What decides where it can write from its next start on; `None` until it was read.
+    pub settings: Option<Arc<Settings>>,
     /// NRestarts when it was last started.
     n_restarts_at_start: u32,
     /// Restarts counted that no ending was seen for yet.
@@ -436,6 +448,7 @@ impl Unit {
         self.need_daemon_reload = false;
         if let Some(service) = &mut self.service {
             service.n_restarts = 0;
+            (service.main_pid, service.control_pid) = (0, 0);
         }
     }
 
@@ -461,6 +474,11 @@ impl Service {
         set(&mut self.restart, told.restart.clone());
         set(&mut self.remain_after_exit, told.remain_after_exit);
         set(&mut self.result, told.result.clone());
+        set(&mut self.main_pid, told.main_pid);
+        set(&mut self.control_pid, told.control_pid);
+        if told.settings.is_some() {
+            self.settings.clone_from(&told.settings);
+        }
         if is_failure(&self.result) {
             self.last_failure = self.result.clone();
         }

@@ -24,3 +24,5 @@ mod snapshot;
 mod units;
 mod wait;
 mod world;
+mod write_path_cases;
+mod write_paths;

@@ -170,7 +170,7 @@ impl Server {
 
     fn with_canary(&self) -> RedisEndpoint {
         RedisEndpoint {
-            used_by: UsedBy::default(),
+            write_canary: true,
             ..self.endpoint()
         }
     }
@@ -641,7 +641,7 @@ async fn tls_is_spoken_and_what_is_wrong_with_a_certificate_is_said() {
     let by = |host: &str, ca: &str| RedisEndpoint {
         ca_file: Some(file(ca)),
         password_file: with_password.password_file.clone(),
-        used_by: UsedBy::default(),
+        write_canary: true,
         ..tcp(host, port, true)
     };
     let good = look(&by("127.0.0.1", "ca.pem")).await;
@@ -820,7 +820,6 @@ async fn an_odd_answer_after_pong_leaves_it_up() {
     assert_eq!((state(&redis), redis.started), (FINE, None));
     let with_canary = RedisEndpoint {
         write_canary: true,
-        used_by: UsedBy::default(),
         ..answers(vec![
             pong(),
             info("role:master\n"),
@@ -1030,7 +1029,6 @@ async fn a_server_that_repeats_the_password_does_not_get_it_shown() {
             let endpoint = RedisEndpoint {
                 password_file: Some(file.clone()),
                 write_canary: true,
-                used_by: UsedBy::default(),
                 ..answers(script).await
             };
             // That it is not shown is asserted of each look.
