@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use zbus::wire::Variant;
 use zbus::{Message, wire};
 
-use super::settings::Settings;
+use super::settings::{Settings, programs};
 use super::unit::{Properties, Row, Stamps, word};
 
 /// The properties in a PropertiesChanged signal; of those that were only invalidated it says
@@ -130,6 +130,7 @@ pub fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
         main_pid: count(all.get("MainPID")),
         control_pid: count(all.get("ControlPID")),
         settings: Settings::read(all),
+        programs: programs(all),
         control_group: text(all.get("ControlGroup")).map(Cow::into_owned),
         slice: text(all.get("Slice")).map(Cow::into_owned),
         last_trigger: micros("LastTriggerUSec"),

@@ -222,6 +222,19 @@ impl Settings {
     }
 }
 
+/// The names that the main commands of a service have as processes; `None` in what tells of none,
+/// such as a signal.
+pub(super) fn programs(all: &HashMap<&str, Variant<'_>>) -> Option<Box<[String]>> {
+    let commands = all.get("ExecStart")?;
+    let paths = items(Some(commands)).filter_map(|command| as_text(fields(command).first()?));
+    let names = paths.map(|path| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        // The kernel keeps no more of it.
+        String::from_utf8_lossy(name.as_bytes().get(..15).unwrap_or(name.as_bytes())).into_owned()
+    });
+    Some(names.collect())
+}
+
 fn items<'v, 'a>(value: Option<&'v Variant<'a>>) -> impl Iterator<Item = &'v Variant<'a>> {
     let items = match value {
         Some(Variant::Array(array)) => array.inner(),
@@ -266,6 +279,17 @@ mod tests {
         let mut other = plain();
         other.push(("PrivateTmp", Variant::new(true)));
         assert!(read(other).unwrap().private_tmp);
+    }
+
+    #[test]
+    fn programs_are_known_by_as_much_of_their_name_as_the_kernel_keeps() {
+        let commands = vec![
+            ("/bin/sh", vec!["sh"]),
+            ("/opt/a-program-of-a-long-name", vec![]),
+        ];
+        let all = HashMap::from([("ExecStart", Variant::new(commands))]);
+        assert_eq!(*programs(&all).unwrap(), ["sh", "a-program-of-a-"]);
+        assert_eq!(programs(&HashMap::new()), None);
     }
 
     #[test]

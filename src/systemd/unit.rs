@@ -72,6 +72,8 @@ pub struct Properties {
     pub control_pid: Option<u32>,
     /// What only a whole reading of a service tells.
     pub settings: Option<Arc<Settings>>,
+    /// As [`Service::programs`].
+    pub programs: Option<Box<[String]>>,
     pub control_group: Option<String>,
     pub slice: Option<String>,
     /// LastTriggerUSec: realtime microseconds.
@@ -186,6 +188,9 @@ pub struct Service {
     pub control_pid: u32,
     /// What decides where it can write from its next start on; `None` until it was read.
     pub settings: Option<Arc<Settings>>,
+    /// What a process is called that runs one of its ExecStart=: the program's file name, cut off
+    /// as the kernel does.
+    pub programs: Box<[String]>,
     /// NRestarts when it was last started.
     n_restarts_at_start: u32,
     /// Restarts counted that no ending was seen for yet.
@@ -479,6 +484,7 @@ impl Service {
         if told.settings.is_some() {
             self.settings.clone_from(&told.settings);
         }
+        set(&mut self.programs, told.programs.clone());
         if is_failure(&self.result) {
             self.last_failure = self.result.clone();
         }

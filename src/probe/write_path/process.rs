@@ -19,8 +19,8 @@ use super::{Reason, Room, Verdict};
 use crate::systemd::settings::Settings;
 use crate::systemd::unit::Unit;
 
-/// systemd makes a sandbox in a twentieth of a second; a process this old is through with it, in
-/// clock ticks of a hundredth of a second.
+/// systemd makes a sandbox in a twentieth of a second; a process this old is through with it, also
+/// where its name does not tell, in clock ticks of a hundredth of a second.
 const GROWN_UP: u64 = 200;
 /// A process that still is root by then is so because it wants to be.
 const ROOT_BY_CHOICE: u64 = 3000;
@@ -190,12 +190,12 @@ impl Process {
         path: &Path,
         want: Want,
     ) -> Result<Result<(Verdict, Option<Room>), String>, Ended> {
-        let settings = unit
-            .service
-            .as_ref()
-            .and_then(|service| service.settings.clone())
-            .unwrap_or_else(Settings::plain);
-        if self.status.is_starting(&settings, uptime()) {
+        let service = unit.service.as_ref().ok_or(Ended)?;
+        let settings = service.settings.clone().unwrap_or_else(Settings::plain);
+        if self
+            .status
+            .is_starting(&settings, &service.programs, uptime())
+        {
             return Ok(Ok((starting(unit), None)));
         }
         let identity = match self.identity(host)? {
@@ -351,13 +351,17 @@ impl Status {
     }
 
     /// True while its sandbox may not be complete, `uptime` being now. In that time it is root on the
-    /// host's own tree.
-    fn is_starting(&self, settings: &Settings, uptime: u64) -> bool {
+    /// host's own tree, and has the name of systemd's, of a descriptor, or one in brackets. It is
+    /// complete when the service's program runs.
+    fn is_starting(&self, settings: &Settings, programs: &[String], uptime: u64) -> bool {
         let age = uptime.saturating_sub(self.started);
         let is_of_another = !settings.stays_root
             && !matches!(settings.user.as_str(), "" | "root" | "0")
             && self.uid == 0;
-        age < GROWN_UP || self.comm.starts_with('(') || (is_of_another && age < ROOT_BY_CHOICE)
+        let is_program = self.comm != "systemd" && programs.contains(&self.comm);
+        (age < GROWN_UP && !is_program)
+            || self.comm.starts_with('(')
+            || (is_of_another && age < ROOT_BY_CHOICE)
     }
 }
 
@@ -448,10 +452,18 @@ mod tests {
             user: "qt".to_owned(),
             ..Settings::default()
         };
-        let is_starting = |status: &Status, age: u64| status.is_starting(&settings, 4711 + age);
+        let is_starting =
+            |status: &Status, age: u64| status.is_starting(&settings, &[], 4711 + age);
         assert!(is_starting(&status, 199));
         assert!(!is_starting(&status, 200));
-        assert!(status.is_starting(&settings, 0));
+        assert!(status.is_starting(&settings, &[], 0));
+        let programs = ["node (x) y", "systemd"].map(str::to_owned);
+        assert!(!status.is_starting(&settings, &programs, 4711));
+        let systemd = Status {
+            comm: "systemd".to_owned(),
+            ..status.clone()
+        };
+        assert!(systemd.is_starting(&settings, &programs, 4711));
         let not_yet = Status {
             comm: "(sh)".to_owned(),
             ..status.clone()
@@ -467,7 +479,7 @@ mod tests {
             stays_root: true,
             ..settings.clone()
         };
-        assert!(!root.is_starting(&plus, 4711 + 200));
+        assert!(!root.is_starting(&plus, &[], 4711 + 200));
     }
 
     #[test]
