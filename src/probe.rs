@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 /// How long one target may take.
 pub const TARGET_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,11 +24,13 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// Does work that may block for ever, such as a look at a dead network file system.
 ///
 /// One thread does piece after piece. Whichever piece keeps it waiting keeps only that thread: the
-/// rest is taken over by another. A target whose last piece has not come back yet is not tried
-/// again, so that there is never more than one blocked thread per target.
+/// rest is taken over by another. Work on a target whose last piece has not come back yet waits for
+/// it, so that there is never more than one blocked thread per target.
 #[derive(Debug, Clone, Default)]
 pub struct Workers {
     busy: Arc<Mutex<HashSet<String>>>,
+    /// Tells whenever a target is free again.
+    freed: Arc<watch::Sender<()>>,
 }
 
 /// One piece of work.
@@ -66,16 +68,21 @@ impl Workers {
         deadline: Instant,
     ) -> Vec<Option<T>> {
         let mut results: Vec<Option<T>> = pieces.iter().map(|_| None).collect();
-        let free: VecDeque<_> = {
-            let mut busy = lock(&self.busy);
-            let free = |(_, piece): &(usize, Work<T>)| busy.insert(piece.target.clone());
-            pieces.into_iter().enumerate().filter(free).collect()
-        };
-        let mut missing = free.len();
-        let queue: Queue<T> = Arc::new(Mutex::new(free));
+        let mut missing = pieces.len();
+        let mut waiting: Vec<_> = pieces.into_iter().enumerate().collect();
+        let queue: Queue<T> = Arc::default();
         let (done, mut finished) = mpsc::unbounded_channel();
+        let mut freed = self.freed.subscribe();
         let mut idle = true;
         while missing > 0 {
+            let (free, busy): (Vec<_>, Vec<_>) = {
+                let mut busy = lock(&self.busy);
+                waiting
+                    .into_iter()
+                    .partition(|(_, piece)| busy.insert(piece.target.clone()))
+            };
+            waiting = busy;
+            lock(&queue).extend(free);
             let left = !lock(&queue).is_empty();
             // The first thread, and another one each time that nothing comes for a while.
             if left && idle && !self.start(&queue, &done) {
@@ -86,15 +93,24 @@ impl Workers {
             } else {
                 deadline
             };
-            let result = timeout_at(until, finished.recv()).await;
-            idle = result.is_err();
-            if let Ok(Some((place, result))) = result {
-                missing -= 1;
-                if let Some(slot) = results.get_mut(place) {
-                    *slot = result;
+            tokio::select! {
+                result = finished.recv() => {
+                    idle = false;
+                    if let Some((place, result)) = result {
+                        missing -= 1;
+                        if let Some(slot) = results.get_mut(place) {
+                            *slot = result;
+                        }
+                    }
                 }
-            } else if Instant::now() >= deadline {
-                break;
+                // The threads may have ended by now.
+                _ = freed.changed(), if !waiting.is_empty() => idle = true,
+                () = sleep_until(until) => {
+                    idle = true;
+                    if Instant::now() >= deadline {
+                        break;
+                    }
+                }
             }
         }
         // What nobody began is not begun any more.
@@ -103,6 +119,7 @@ impl Workers {
             busy.remove(&piece.target);
         }
         drop(busy);
+        self.freed.send_replace(());
         results
     }
 
@@ -124,11 +141,13 @@ impl Workers {
         queue: &Queue<T>,
         done: &mpsc::UnboundedSender<(usize, Option<T>)>,
     ) -> bool {
-        let (queue, done, busy) = (queue.clone(), done.clone(), self.busy.clone());
+        let (queue, done) = (queue.clone(), done.clone());
+        let Self { busy, freed } = self.clone();
         let work = move || {
             while let Some((place, piece)) = { lock(&queue).pop_front() } {
                 let result = catch_unwind(AssertUnwindSafe(piece.work)).ok();
                 lock(&busy).remove(&piece.target);
+                freed.send_replace(());
                 // Nobody waits any more where the deadline has passed.
                 if done.send((place, result)).is_err() {
                     break;
@@ -194,7 +213,8 @@ mod tests {
             let (_again, hangs) = blocked("hangs", &begun);
             let mut pieces = vec![hangs];
             pieces.extend(others());
-            let results = workers.run(pieces, soon()).await;
+            let deadline = Instant::now() + Duration::from_millis(100);
+            let results = workers.run(pieces, deadline).await;
             assert_eq!(results, [None, Some("a"), Some("b")]);
         }
         assert!(
@@ -202,10 +222,17 @@ mod tests {
             "no second thread was given to it"
         );
 
-        drop(release);
-        let again = async || workers.run_one("hangs", soon(), || "back").await;
-        while again().await.is_none() {}
-        assert_eq!(again().await, Some("back"));
+        let waits = workers.run_one("hangs", soon(), || "back");
+        let (back, ()) = tokio::join!(waits, async { drop(release) });
+        assert_eq!(back, Some("back"));
+    }
+
+    #[tokio::test]
+    async fn looks_at_one_target_at_the_same_time_all_get_their_answer() {
+        let workers = Workers::default();
+        let look = |n| workers.run_one("one", soon(), move || n);
+        let results = tokio::join!(look(1), look(2), look(3));
+        assert_eq!(results, (Some(1), Some(2), Some(3)));
     }
 
     #[tokio::test]
