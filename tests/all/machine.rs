@@ -264,15 +264,23 @@ impl Machine {
 
     /// A connection to a port on the machine's own loopback.
     pub fn connect(&self, port: u16) -> io::Result<TcpStream> {
+        self.in_network(move || TcpStream::connect((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// Makes a socket in the machine's network.
+    pub fn in_network<T: Send + 'static>(
+        &self,
+        open: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         let namespace = File::open(format!("/proc/{}/ns/net", self.pid1))?;
         // A thread that entered another network namespace is done for; its sockets stay.
-        let connect = move || {
+        let work = move || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            open()
         };
-        std::thread::spawn(connect)
+        std::thread::spawn(work)
             .join()
-            .expect("connecting does not panic")
+            .expect("opening a socket does not panic")
     }
 
     /// The machine's cgroup as the host sees it.

@@ -13,6 +13,7 @@ mod failures;
 mod harness;
 mod healthy;
 mod host;
+mod hostnames;
 mod loops;
 mod machine;
 mod messages;
