@@ -14,6 +14,7 @@ mod harness;
 mod healthy;
 mod host;
 mod hostnames;
+mod hung;
 mod loops;
 mod machine;
 mod messages;
