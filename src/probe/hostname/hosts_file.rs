@@ -77,6 +77,15 @@ mod tests {
     }
 
     #[test]
+    fn the_seeds_of_the_fuzzer_are_read() {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/hosts_file");
+        for seed in std::fs::read_dir(seeds).unwrap() {
+            let text = std::fs::read(seed.unwrap().path()).unwrap();
+            assert!(!addresses(&text, "quantum_redis").is_empty());
+        }
+    }
+
+    #[test]
     fn bytes_of_any_kind_are_survived() {
         let text = b"\xff\xfe\x00 \n127.0.0.1 \xff quantum_redis\n%%% quantum_redis";
         assert_eq!(addresses(text, "quantum_redis").len(), 1);

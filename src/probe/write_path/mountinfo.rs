@@ -272,4 +272,14 @@ mod tests {
             assert_eq!(path(field.as_bytes()), PathBuf::from(meant), "{field}");
         }
     }
+
+    #[test]
+    fn the_seeds_of_the_fuzzer_are_read() {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/mountinfo");
+        for seed in std::fs::read_dir(seeds).unwrap() {
+            let text = std::fs::read(seed.unwrap().path()).unwrap();
+            let mounts = Mounts::parse(&text).unwrap();
+            mounts.of(Path::new("/home/qt/with blank/x"));
+        }
+    }
 }
