@@ -2,15 +2,18 @@
 //! snapshot.
 
 mod drift;
+mod reader;
+mod references;
 
 pub use drift::{Difference, Drift};
+pub use references::Cache;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Workers;
+use super::{TARGET_TIMEOUT, Workers};
 use crate::baseline::Baseline;
 
 /// What one look saw of the unit files.
@@ -75,12 +78,8 @@ pub enum Why {
     Retired,
 }
 
-/// Keeps what was read of files that have not changed since.
-#[derive(Debug, Default)]
-pub struct Cache {}
-
 /// Reads what has changed, and compares. `unit_path` is the manager's search path, the earlier
-/// directories win; `watched` tells the units whose references count.
+/// directories win.
 pub async fn probe(
     baseline: &Arc<Baseline>,
     unit_path: &Arc<[String]>,
@@ -88,9 +87,18 @@ pub async fn probe(
     workers: &Workers,
     deadline: Instant,
 ) -> UnitFiles {
-    let _ = (unit_path, cache);
+    let look = {
+        let (baseline, unit_path, cache) = (baseline.clone(), unit_path.clone(), cache.clone());
+        move || references::dangling(&baseline.systemd, &unit_path, &cache)
+    };
+    let until = deadline.min(Instant::now() + TARGET_TIMEOUT);
+    let (references, drift) = tokio::join!(
+        workers.run_one("references in unit files", until, look),
+        drift::probe(baseline, workers, deadline),
+    );
     UnitFiles {
-        references: Err("not read".to_owned()),
-        drift: drift::probe(baseline, workers, deadline).await,
+        references: references
+            .unwrap_or_else(|| Err("reading the unit files took too long".to_owned())),
+        drift,
     }
 }

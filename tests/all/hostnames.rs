@@ -103,7 +103,7 @@ fn every_hosts_file_and_every_answer_of_dns_is_told_apart() {
             .status
             .success()
             .then_some(())
-            .ok_or(answer.to_string())
+            .ok_or_else(|| answer.to_string())
     });
     let names = Names {
         machine: &machine,

@@ -47,8 +47,7 @@ pub fn words(value: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
-    let mut chars = value.chars();
-    while let Some(c) = chars.next() {
+    for c in value.chars() {
         match (quote, c) {
             (Some(open), c) if c == open => quote = None,
             (None, '"' | '\'') => {
@@ -97,7 +96,12 @@ mod tests {
             .collect()
     }
 
-    fn entry(section: &str, key: &str, value: &str, line: usize) -> (String, String, String, usize) {
+    fn entry(
+        section: &str,
+        key: &str,
+        value: &str,
+        line: usize,
+    ) -> (String, String, String, usize) {
         (section.to_owned(), key.to_owned(), value.to_owned(), line)
     }
 
