@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::baseline::{self, Expected};
+use crate::journal::{Class, Clue};
 use crate::observation::{Observation, Observed, Units};
 use crate::systemd::exit;
 use crate::systemd::unit::{Unit, is_failure};
@@ -101,6 +102,8 @@ pub struct Judged {
     pub deviations: Vec<(Deviation, bool)>,
     /// What probably caused it: a word of a closed set, and what it is about.
     pub causes: Vec<(&'static str, String)>,
+    /// What it wrote to the journal before it failed, if that tells anything.
+    pub clue: Option<Clue>,
 }
 
 /// How a unit can differ from what is expected of it.
@@ -185,9 +188,22 @@ impl Judged {
             .collect();
         let mut sentence = format!("{} {}", unit.name, told.join(", and "));
         for (cause, detail) in &self.causes {
-            sentence.push_str(&format!("; cause: {}", tell_cause(cause, detail)));
+            sentence.push_str(&format!(
+                "; cause: {}",
+                tell_cause(cause, self.detail(cause, detail))
+            ));
         }
         Some(sentence)
+    }
+
+    /// What the cause is about: a word of the baseline, else what the journal names.
+    fn detail<'a>(&'a self, cause: &str, detail: &'a str) -> &'a str {
+        match &self.clue {
+            Some(clue) if detail.is_empty() && clue.class.word() == cause => {
+                clue.detail.as_deref().unwrap_or_default()
+            }
+            _ => detail,
+        }
     }
 
     fn tell(&self, deviation: Deviation) -> String {
@@ -293,7 +309,7 @@ fn ending(unit: &Unit) -> String {
 }
 
 fn tell_cause(cause: &str, detail: &str) -> String {
-    match cause {
+    let told = match cause {
         "dependency" => format!("{detail} is not active"),
         "missing_executable" => {
             "the program of ExecStart= cannot be run (203/EXEC): missing, or not executable"
@@ -309,11 +325,20 @@ fn tell_cause(cause: &str, detail: &str) -> String {
             "a file it cannot start without is missing (EnvironmentFile=, a resource)".to_owned()
         }
         "start_limit" => "it was started too often in too short a time".to_owned(),
-        "hostname" => format!("{detail} does not resolve as it should"),
+        "hostname" => format!("hostname {detail} does not resolve as it should"),
         "redis" => format!("redis {detail} does not answer as it should"),
         "write_path" => format!("it cannot write {detail}"),
+        "missing_module" => format!("module {detail} is not there"),
+        "read_only" => format!("it writes to a read-only file system {detail}"),
+        "permission_denied" => format!("it is not permitted to open {detail}"),
+        "address_in_use" => format!("another program has its address {detail}"),
+        "out_of_space" => format!("a file system is full {detail}"),
+        "too_many_files" => "it has too many files open".to_owned(),
+        "connection_refused" => format!("nobody listens where it connects to {detail}"),
         other => other.to_owned(),
-    }
+    };
+    // Where there is no detail, its place is empty.
+    told.replace("  ", " ").trim_end().to_owned()
 }
 
 /// Compares.
@@ -571,6 +596,7 @@ fn judge_unit(observed: &Observed, named: Option<&baseline::Unit>, now: u64) -> 
         because: named.and_then(|named| named.because.clone()),
         deviations,
         causes: Vec::new(),
+        clue: None,
     };
     if !judged.holds() {
         judged.causes = causes(unit);
@@ -645,10 +671,25 @@ fn add_causes(observation: &Observation, judged: &mut Judged) {
         .causes
         .iter()
         .any(|(cause, _)| BEFORE_THE_PROGRAM.contains(cause));
-    let suspects = dependencies::causes(observation, judged);
-    judged
-        .causes
-        .extend(suspects.into_iter().filter(|_| !explained));
+    judged.clue = observation.clues.get(&judged.unit.name).cloned();
+    if explained {
+        return;
+    }
+    let mut suspects = dependencies::causes(observation, judged);
+    // Its own word narrows it down.
+    if let Some(clue) = &judged.clue {
+        let subject = match clue.class {
+            Class::Hostname => "hostname",
+            Class::Redis | Class::ConnectionRefused => "redis",
+            Class::PermissionDenied | Class::ReadOnly | Class::OutOfSpace => "write_path",
+            _ => "",
+        };
+        suspects.retain(|(cause, _)| *cause == subject);
+        if suspects.is_empty() {
+            suspects.push((clue.class.word(), String::new()));
+        }
+    }
+    judged.causes.extend(suspects);
 }
 
 #[cfg(test)]

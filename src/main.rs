@@ -3,6 +3,7 @@
 mod baseline;
 mod command_line;
 mod findings;
+mod journal;
 mod logging;
 mod metrics;
 mod observation;

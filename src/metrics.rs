@@ -77,6 +77,7 @@ impl Collector for Exposition {
             redis,
             write_paths,
             unit_files,
+            clues: _,
             took,
             link,
             process,
@@ -1009,6 +1010,7 @@ unit_files: {snapshot: /var/lib/snapshot}
             redis: redis(),
             write_paths: Ok(write_paths()),
             unit_files: unit_files(),
+            clues: std::collections::HashMap::new(),
             took: Took {
                 units: Duration::from_micros(1500),
                 hostnames: Duration::from_millis(3),

@@ -1,9 +1,13 @@
 //! One look at the host: everything that metrics, the page and the report are made of.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+
 use crate::baseline::{self, Baseline};
+use crate::journal::{Clue, Journal};
 use crate::probe::Workers;
 use crate::probe::hostname::{self, Hostname};
 use crate::probe::redis::{self, Redis};
@@ -29,6 +33,8 @@ pub struct Observation {
     pub write_paths: Result<Vec<WritePath>, String>,
     /// The unit files on disk.
     pub unit_files: UnitFiles,
+    /// What failing units wrote to the journal, by their names.
+    pub clues: HashMap<Arc<str>, Clue>,
     /// How long each took.
     pub took: Took,
     /// How the connection to systemd has fared.
@@ -76,6 +82,7 @@ pub struct Host {
     watch: Watch,
     hierarchies: Arc<Hierarchies>,
     workers: Workers,
+    journal: Journal,
     unit_files: Arc<unit_files::Cache>,
 }
 
@@ -87,6 +94,7 @@ impl Host {
             baseline: Arc::new(baseline),
             hierarchies: Arc::new(Hierarchies::mounted()),
             workers: Workers::default(),
+            journal: Journal::default(),
             unit_files: Arc::default(),
         }
     }
@@ -120,6 +128,7 @@ impl Host {
             let watched = told.as_ref().map(|units| units.watched.clone());
             let watched = watched.map_err(Clone::clone);
             let services = watched.as_deref().unwrap_or_default();
+            let now = told.as_ref().map_or(0, |units| units.now.monotonic);
             let usage = async {
                 let units = match told {
                     Ok(units) => self.with_usage(units, deadline).await,
@@ -135,15 +144,16 @@ impl Host {
                     Err(reason) => Err(reason.clone()),
                 }
             };
-            let ((units, units_took), written, named) = tokio::join!(
+            let ((units, units_took), clues, written, named) = tokio::join!(
                 usage,
+                self.clues(services, now, probe_until),
                 timed(written),
                 timed(hostname::probe(&of_units, services, workers, probe_until)),
             );
-            (units, units_took, link, written, named)
+            (units, units_took, link, clues, written, named)
         };
         let (
-            (units, units_took, link, (write_paths, write_paths_took), of_units),
+            (units, units_took, link, clues, (write_paths, write_paths_took), of_units),
             of_host,
             (redis, redis_took),
             (unit_files, unit_files_took),
@@ -173,10 +183,31 @@ impl Host {
             redis,
             write_paths,
             unit_files,
+            clues,
             took,
             link,
             process: Process::read(),
         }
+    }
+
+    /// What the units that fail or loop wrote before they did.
+    async fn clues(
+        &self,
+        units: &[Arc<Unit>],
+        now: u64,
+        deadline: tokio::time::Instant,
+    ) -> HashMap<Arc<str>, Clue> {
+        let failing: Vec<_> = units
+            .iter()
+            .filter(|unit| unit.active_state == "failed" || unit.is_looping(now))
+            .cloned()
+            .collect();
+        self.journal.forget_all_but(&failing);
+        let read = failing.iter().map(async |unit| {
+            let clue = self.journal.read(unit, deadline).await?;
+            Some((unit.name.clone(), clue))
+        });
+        join_all(read).await.into_iter().flatten().collect()
     }
 
     async fn with_usage(&self, units: systemd::Units, deadline: Instant) -> Result<Units, String> {

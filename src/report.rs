@@ -60,6 +60,9 @@ fn text(observation: &Observation, findings: &Findings) -> String {
             "; tier {}\n    look at:  journalctl --unit={} --lines=50\n",
             judged.tier, judged.unit.name
         ));
+        if let Some(clue) = &judged.clue {
+            text.push_str(&format!("    it wrote: {}\n", clue.line));
+        }
     }
     for (number, remark) in findings.remarks.iter().enumerate() {
         let word = match remark.status {
@@ -144,6 +147,7 @@ struct Unit<'a> {
     because: Option<&'a str>,
     deviations: Vec<&'static str>,
     causes: Vec<Cause<'a>>,
+    wrote: Option<&'a str>,
     sentence: String,
 }
 
@@ -197,6 +201,7 @@ fn json(observation: &Observation, findings: &Findings) -> String {
                     .iter()
                     .map(|(cause, detail)| Cause { cause, detail })
                     .collect(),
+                wrote: judged.clue.as_ref().map(|clue| clue.line.as_str()),
                 sentence,
             })
             .collect(),
@@ -239,6 +244,7 @@ mod tests {
                 references: Err("the unit files do not answer".to_owned()),
                 drift: None,
             },
+            clues: std::collections::HashMap::new(),
             took: Took::default(),
             link: Link {
                 connected: false,

@@ -143,7 +143,8 @@ pub struct Unit {
     /// True once its properties were read since it was last loaded, or asked for while it was
     /// not; false again when they may have changed unseen.
     pub detailed: bool,
-    invocation: u128,
+    /// InvocationID of its latest run; zero while none is known.
+    pub invocation: u128,
     tallies: Vec<Tally>,
     /// Until when the tallies account for the time, monotonic microseconds.
     accounted: u64,

@@ -15,6 +15,7 @@ mod healthy;
 mod host;
 mod hostnames;
 mod hung;
+mod incidents;
 mod loops;
 mod machine;
 mod messages;
