@@ -164,13 +164,13 @@ impl Judged {
         self.deviating().next().is_none()
     }
 
-    /// True if it does not run as it should, for which its dependencies may be to blame.
+    /// True if it tried to run and does not, for which its dependencies may be to blame. Who was
+    /// stopped and ended well was stopped by somebody.
     fn is_in_trouble(&self) -> bool {
         [
             Deviation::Failed,
             Deviation::Restarting,
             Deviation::ActivatingTooLong,
-            Deviation::Stopped,
         ]
         .into_iter()
         .any(|deviation| self.is(deviation))
