@@ -255,8 +255,18 @@ mod tests {
     #[test]
     fn dependencies_point_one_way() {
         let above_systemd = ["observation", "findings", "metrics", "report", "server"];
-        let rules: [(&str, &[&str], &[&str]); 6] = [
+        let rules: [(&str, &[&str], &[&str]); 8] = [
             ("systemd", &above_systemd, &["prometheus_client", "hyper"]),
+            (
+                "probe",
+                &above_systemd,
+                &["zbus", "prometheus_client", "hyper"],
+            ),
+            (
+                "journal",
+                &above_systemd,
+                &["zbus", "prometheus_client", "hyper"],
+            ),
             (
                 "baseline",
                 &above_systemd,
