@@ -218,7 +218,7 @@ pub fn redis_stands(endpoint: &Redis) -> Status {
 
 /// What counts now: the running process' view, or else what the next start would find.
 pub fn in_force(write_path: &WritePath) -> &Verdict {
-    write_path.now.as_ref().unwrap_or(&write_path.next_start)
+    write_path.process().unwrap_or(&write_path.next_start)
 }
 
 /// Whether the path matters: a unit that is kept down on purpose need not be able to write.
@@ -227,7 +227,7 @@ fn matters(write_path: &WritePath, judged: &Judged) -> bool {
         .iter()
         .any(|list| judged.expected == list.as_str());
     let needed = judged.expected == Expected::Running.as_str();
-    write_path.now.is_some() || (!kept_down && (write_path.in_baseline || needed))
+    write_path.process().is_some() || (!kept_down && (write_path.in_baseline || needed))
 }
 
 /// How a path stands that the unit has to write; `None` where it does not matter.
@@ -292,7 +292,7 @@ fn path_remark(path: &WritePath, status: Status) -> Option<String> {
     let (unit, shown) = (&path.unit, path.path.display());
     let now = in_force(path);
     let next = &path.next_start;
-    let sentence = match (status, path.now.is_some(), next.reason.is_writable()) {
+    let sentence = match (status, path.process().is_some(), next.reason.is_writable()) {
         (Status::Violated, true, Some(true)) => format!(
             "{unit} cannot write {shown} ({}): {}; a restart of the unit would cure it",
             now.reason.word(),

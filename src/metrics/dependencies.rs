@@ -206,7 +206,7 @@ fn encode_write_paths(families: &mut Families<'_>, paths: &[WritePath]) -> fmt::
         "1: who was asked: a running process of the unit (process), or none runs and its settings were judged (predicted)",
         |m| {
             for path in paths {
-                let vantage = if path.now.is_some() { "process" } else { "predicted" };
+                let vantage = if path.process().is_some() { "process" } else { "predicted" };
                 gauge(m, &with(path, "vantage", vantage), 1)?;
             }
             Ok(())

@@ -42,9 +42,16 @@ pub struct WritePath {
 }
 
 impl WritePath {
+    /// What a process of the unit finds; `None` also while its latest one is only just starting,
+    /// for then it may still be outside of its sandbox.
+    pub fn process(&self) -> Option<&Verdict> {
+        let now = self.now.as_ref();
+        now.filter(|verdict| verdict.reason != Reason::Starting)
+    }
+
     /// True if what counts now could be told.
     pub fn is_told(&self) -> bool {
-        let verdict = self.now.as_ref().unwrap_or(&self.next_start);
+        let verdict = self.process().unwrap_or(&self.next_start);
         verdict.reason.is_writable().is_some()
     }
 }

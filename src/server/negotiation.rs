@@ -11,13 +11,13 @@ use crate::metrics::Format;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time-outs are taken to lie between these, whatever the header says; in seconds.
-const TIMEOUTS: (f64, f64) = (0.01, 120.0);
+const TIMEOUTS: (f64, f64) = (0.2, 120.0);
 
 /// What is left of a scrape's time for encoding and for the way back …
 const MARGIN: Duration = Duration::from_millis(500);
 
 /// … but not more than this share, where there is little time.
-const MARGIN_SHARE: u32 = 5;
+const MARGIN_SHARE: u32 = 2;
 
 /// How long a look may take where nobody names a time-out.
 pub const DEFAULT_LOOK: Duration = DEFAULT_TIMEOUT.saturating_sub(MARGIN);
@@ -204,8 +204,8 @@ mod tests {
         for (timeout, look) in [
             ("10", 9.5),
             ("2.5", 2.0),
-            ("1", 0.8),
-            ("0.000001", 0.008),
+            ("1", 0.5),
+            ("0.000001", 0.1),
             ("1e300", 119.5),
             ("inf", 119.5),
             ("0", 9.5),

@@ -128,7 +128,7 @@ fn what_hangs_harms_nothing_else() {
 /// By a scraper with little patience.
 #[track_caller]
 fn scrape(exporter: &Server<'_>) -> Metrics {
-    let patience = [("X-Prometheus-Scrape-Timeout-Seconds", "1")];
+    let patience = [("X-Prometheus-Scrape-Timeout-Seconds", "2")];
     Metrics::parse(&exporter.get("/metrics", &patience).text())
 }
 
