@@ -7,9 +7,13 @@ use std::net::IpAddr;
 pub fn addresses(text: &[u8], name: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for line in text.split(|byte| *byte == b'\n') {
-        let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
+        // What follows a comment's sign goes, and, as in any C string, what follows a zero byte.
+        let line = line
+            .split(|byte| matches!(byte, b'#' | 0))
+            .next()
+            .unwrap_or_default();
         let mut words = line
-            .split(u8::is_ascii_whitespace)
+            .split(|byte| is_blank(*byte))
             .filter(|word| !word.is_empty());
         let Some(address) = words.next().and_then(address) else {
             continue;
@@ -23,11 +27,14 @@ pub fn addresses(text: &[u8], name: &str) -> Vec<IpAddr> {
     found
 }
 
-/// An address as it begins a line; of a link-local one the interface after `%` goes.
+/// What isspace(3) takes for blank: a vertical tab, too.
+fn is_blank(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
+}
+
+/// An address as it begins a line. One with an interface after `%` is none: glibc skips its line.
 fn address(word: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(word).ok()?;
-    let text = text.split('%').next().unwrap_or(text);
-    text.parse().ok()
+    std::str::from_utf8(word).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -48,6 +55,11 @@ mod tests {
             "127.0.0.1 a b c d e f g h i j k l m n o p q r s quantum_redis",
             "  127.0.0.1   Quantum_Redis # the alias\n",
             "127.0.0.1 other quantum_redis\r",
+            "127.0.0.1 other\rquantum_redis",
+            "\u{b}127.0.0.1\u{b}quantum_redis\u{c}other",
+            "127.0.0.1 quantum_redis#comment",
+            "127.0.0.1 quantum_redis\0rest",
+            "127.0.0.1 other\0\n127.0.0.1 quantum_redis",
             "broken line\n127.0.0.1 quantum_redis\n",
         ] {
             assert_eq!(of(text), ["127.0.0.1"], "{text:?}");
@@ -63,6 +75,14 @@ mod tests {
             "127.0.0.1 quantum_redis.local quantum_redis. my_quantum_redis",
             "quantum_redis 127.0.0.1",
             "127.0.0 quantum_redis",
+            "127.0.0.01 quantum_redis",
+            "2130706433 quantum_redis",
+            "[::1] quantum_redis",
+            "fe80::1%eth0 quantum_redis",
+            "\u{feff}127.0.0.1 quantum_redis",
+            "127.0.0.1#quantum_redis",
+            "127.0.0.1 other\0 quantum_redis",
+            "127.0.0.1 other\\\n quantum_redis",
             "127.0.0.1 localhost\u{a0}quantum_redis",
         ] {
             assert!(of(text).is_empty(), "{text:?}");
@@ -72,8 +92,11 @@ mod tests {
     #[test]
     fn all_addresses_are_found_and_each_once() {
         let text = "127.0.0.1 quantum_redis\n10.0.0.5 quantum_redis\n127.0.0.1 quantum_redis\n\
-                    ::1 quantum_redis\nfe80::1%eth0 quantum_redis";
-        assert_eq!(of(text), ["10.0.0.5", "127.0.0.1", "::1", "fe80::1"]);
+                    ::1 quantum_redis\n::ffff:127.0.0.1 quantum_redis";
+        assert_eq!(
+            of(text),
+            ["10.0.0.5", "127.0.0.1", "::1", "::ffff:127.0.0.1"]
+        );
     }
 
     #[test]
