@@ -1,14 +1,28 @@
 //! Whether cloud-init will rewrite the hosts file, and what it would put there.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Persistence;
 use super::hosts_file::addresses;
+use super::{Persistence, lines_of};
+
+/// Where the program may stand; without it the configuration is a leftover.
+const PROGRAMS: [&str; 2] = ["usr/bin/cloud-init", "usr/local/bin/cloud-init"];
+
+/// What the instance was given when it was made, by the provider and by its owner; the later ones
+/// win, and all win over the files below /etc/cloud.
+const INSTANCE: [&str; 3] = [
+    "var/lib/cloud/instance/vendor-cloud-config.txt",
+    "var/lib/cloud/instance/vendor2-cloud-config.txt",
+    "var/lib/cloud/instance/cloud-config.txt",
+];
+
+/// What to do about a file that may not be read.
+const GRANT: &str = "let the exporter's user read it or give it CAP_DAC_READ_SEARCH";
 
 /// The keys of a cloud-config that matter here.
 #[derive(Debug, Default, Deserialize)]
@@ -21,7 +35,23 @@ struct CloudConfig {
 #[serde(untagged)]
 enum Setting {
     Switch(bool),
+    Number(i64),
     Word(String),
+}
+
+impl Setting {
+    /// True if /etc/hosts is written anew at each boot; `localhost` only adds a line for the
+    /// host's own name.
+    fn rewrites(&self) -> bool {
+        match self {
+            Self::Switch(on) => *on,
+            Self::Number(number) => *number == 1,
+            Self::Word(word) => {
+                let word = word.trim().to_lowercase();
+                matches!(&*word, "true" | "1" | "on" | "yes" | "template")
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -29,15 +59,87 @@ struct SystemInfo {
     distro: Option<String>,
 }
 
+/// All the configuration that can be read, merged.
+#[derive(Debug, Default)]
+struct Merged {
+    /// manage_etc_hosts, and the file that has the last word on it; `None` if no file sets it.
+    manages: Option<(Setting, String)>,
+    distro: Option<String>,
+    /// Files that may not be read and would win over what `manages` says.
+    hidden: Vec<String>,
+    /// Files that mention the name.
+    mentions: Vec<String>,
+}
+
+impl Merged {
+    fn read(root: &Path, name: &str, read: Reader) -> Result<Self, String> {
+        let mut merged = Self::default();
+        let files = configurations(&root.join("etc/cloud"))?;
+        let files = files
+            .into_iter()
+            .chain(INSTANCE.map(|path| root.join(path)));
+        for path in files {
+            let shown = shown(root, &path);
+            let text = match read(&path) {
+                Ok(Some(text)) => text,
+                Ok(None) => continue,
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    merged.hidden.push(shown);
+                    continue;
+                }
+                Err(error) => return Err(format!("reading {shown}: {error}")),
+            };
+            let config = parse(&shown, &text)?;
+            let distro = config.system_info.and_then(|system| system.distro);
+            merged.distro = distro.or(merged.distro);
+            if text.lines().any(|line| names(line, name)) {
+                merged.mentions.push(shown.clone());
+            }
+            if let Some(setting) = config.manage_etc_hosts {
+                merged.manages = Some((setting, shown));
+                merged.hidden.clear();
+            }
+        }
+        Ok(merged)
+    }
+
+    /// The end of a sentence about what was read: what was not.
+    fn but_hidden(&self) -> String {
+        if self.hidden.is_empty() {
+            return String::new();
+        }
+        format!(
+            " (as far as can be told: {} may say otherwise, {GRANT})",
+            self.hidden.join(", ")
+        )
+    }
+}
+
 /// Whether `name`, which stands in the hosts file with these addresses, outlives the next boot.
 /// `root` is the root of the file system.
 ///
 /// # Errors
 ///
-/// A configuration that is there but cannot be read or understood.
+/// A configuration that is there but cannot be read or understood, where that matters.
 pub fn judge(root: &Path, name: &str, expected: &[IpAddr]) -> Result<Persistence, String> {
+    judge_by(root, name, expected, read)
+}
+
+/// Reads a file; `None` if there is no such file.
+type Reader = fn(&Path) -> io::Result<Option<String>>;
+
+fn judge_by(
+    root: &Path,
+    name: &str,
+    expected: &[IpAddr],
+    read: Reader,
+) -> Result<Persistence, String> {
     let cloud = root.join("etc/cloud");
-    if !exists(&cloud)? {
+    let mut installed = false;
+    for program in PROGRAMS {
+        installed |= exists(&root.join(program))?;
+    }
+    if !installed || !exists(&cloud)? {
         return Ok(Persistence::Kept(
             "no cloud-init is installed that could rewrite /etc/hosts".to_owned(),
         ));
@@ -45,81 +147,69 @@ pub fn judge(root: &Path, name: &str, expected: &[IpAddr]) -> Result<Persistence
     if exists(&cloud.join("cloud-init.disabled"))? {
         return Ok(Persistence::Kept("cloud-init is disabled".to_owned()));
     }
-    let mut manages: Option<(Setting, PathBuf)> = None;
-    let mut distro = None;
-    let mut mentioned = Vec::new();
-    for path in configurations(&cloud)? {
-        let Some(text) = read(&path)? else { continue };
-        let config = parse(&path, &text)?;
-        distro = config
-            .system_info
-            .and_then(|system| system.distro)
-            .or(distro);
-        if let Some(setting) = config.manage_etc_hosts {
-            manages = Some((setting, path.clone()));
-        }
-        if text.lines().any(|line| names(line, name)) {
-            mentioned.push(shown(root, &path));
-        }
-    }
-    // What the provider was given at the instance's making wins over the files.
-    let instance = root.join("var/lib/cloud/instance/cloud-config.txt");
-    match read(&instance) {
-        Ok(None) => {}
-        Ok(Some(text)) => {
-            if let Some(setting) = parse(&instance, &text)?.manage_etc_hosts {
-                manages = Some((setting, instance));
-            }
-        }
-        Err(why) => return Err(why),
-    }
-    let Some((setting, set_in)) = manages else {
-        return Ok(Persistence::Kept(
-            "cloud-init leaves /etc/hosts alone (manage_etc_hosts is not set)".to_owned(),
-        ));
+    let merged = Merged::read(root, name, read)?;
+    let rewritten_by = match &merged.manages {
+        Some((setting, file)) if setting.rewrites() => Some(file),
+        _ => None,
     };
-    let set_in = shown(root, &set_in);
-    let rewrites = match &setting {
-        Setting::Switch(on) => *on,
-        Setting::Word(word) => matches!(&*word.to_lowercase(), "true" | "template" | "yes" | "on"),
-    };
-    if !rewrites {
+    if rewritten_by.is_none() && merged.hidden.is_empty() {
+        let how = match &merged.manages {
+            None => "is not set".to_owned(),
+            Some((_, file)) => format!("in {file} keeps the other lines"),
+        };
+        let rebuild = match merged.mentions.as_slice() {
+            [] => "nothing in its configuration would bring it to a new instance".to_owned(),
+            files => format!("for a new instance see {}", files.join(", ")),
+        };
         return Ok(Persistence::Kept(format!(
-            "cloud-init keeps the lines of /etc/hosts (manage_etc_hosts in {set_in})"
+            "cloud-init leaves it in /etc/hosts: manage_etc_hosts {how}; {rebuild}"
         )));
     }
-    let family = family(root, distro)?;
-    let template = cloud.join(format!("templates/hosts.{family}.tmpl"));
-    let Some(text) = read(&template)? else {
-        return Err(format!(
-            "cloud-init rewrites /etc/hosts at each boot (manage_etc_hosts in {set_in}), but its \
-             template {} is not there",
-            shown(root, &template)
-        ));
-    };
+    let template = template(root, merged.distro.as_deref(), read)?;
+    let text = read(&template);
     let template = shown(root, &template);
-    let kept = addresses(text.as_bytes(), name);
-    if expected.iter().all(|address| kept.contains(address)) {
+    let text = text.map_err(|error| format!("reading {template}: {error}; {GRANT}"))?;
+    let given = text.map(|text| addresses(&without_comments(&text), name));
+    let is_held = given
+        .as_ref()
+        .is_some_and(|given| expected.iter().all(|address| given.contains(address)));
+    // Then it does not matter what a hidden file says.
+    if is_held {
         return Ok(Persistence::Kept(format!(
-            "cloud-init rewrites /etc/hosts from {template}, which names it, too"
+            "{template}, from which cloud-init would rewrite /etc/hosts, names it, too"
         )));
     }
-    let lines: Vec<_> = expected
-        .iter()
-        .map(|address| format!("`{address} {name}`"))
-        .collect();
-    let mentioned = if mentioned.is_empty() {
+    let but_hidden = merged.but_hidden();
+    let Some(file) = rewritten_by else {
+        return match &merged.manages {
+            Some((_, file)) => Ok(Persistence::Kept(format!(
+                "cloud-init leaves it in /etc/hosts: manage_etc_hosts in {file} keeps the other \
+                 lines{but_hidden}"
+            ))),
+            None => Err(format!(
+                "whether cloud-init rewrites /etc/hosts at each boot may be set in {}: {GRANT}",
+                merged.hidden.join(", ")
+            )),
+        };
+    };
+    let rewrites =
+        format!("cloud-init rewrites /etc/hosts at each boot (manage_etc_hosts in {file})");
+    if given.is_none() {
+        return Err(format!(
+            "{rewrites}, but its template {template} is not there"
+        ));
+    }
+    let mentions = if merged.mentions.is_empty() {
         String::new()
     } else {
         format!(
             "; {} mentions it, which does not help at a mere reboot",
-            mentioned.join(", ")
+            merged.mentions.join(", ")
         )
     };
     Ok(Persistence::Lost(format!(
-        "cloud-init rewrites /etc/hosts at each boot (manage_etc_hosts in {set_in}) from {template}, \
-         which lacks it: add {} there{mentioned}",
-        lines.join(" and ")
+        "{rewrites} from {template}, which lacks it: add {} there{mentions}{but_hidden}",
+        lines_of(name, expected).join(" and ")
     )))
 }
 
@@ -150,37 +240,64 @@ fn names(line: &str, name: &str) -> bool {
     line.split(|c| !of_name(c)).any(|word| word == name)
 }
 
-/// The word in the template's file name: the family of the distribution, as cloud-init calls it.
-fn family(root: &Path, distro: Option<String>) -> Result<String, String> {
-    let distro = match distro {
-        Some(distro) => distro,
-        None => {
-            let path = root.join("etc/os-release");
-            let text = read(&path)?.unwrap_or_default();
-            let id = text.lines().find_map(|line| line.strip_prefix("ID="));
-            id.map(|id| id.trim_matches(['"', '\'']).to_owned())
-                .ok_or_else(|| {
-                    "which distribution this is stands neither in cloud-init's configuration nor \
-                     in /etc/os-release"
-                        .to_owned()
-                })?
-        }
+/// The file that /etc/hosts would be written from: named for the family of the distribution.
+fn template(root: &Path, distro: Option<&str>, read: Reader) -> Result<PathBuf, String> {
+    let family = match distro {
+        Some(distro) => family(distro).unwrap_or(distro).to_owned(),
+        None => family_of_release(root, read)?,
     };
-    Ok(match &*distro {
-        "debian" | "ubuntu" | "raspberry-pi-os" => "debian".to_owned(),
-        "almalinux" | "amazon" | "azurelinux" | "centos" | "cloudlinux" | "eurolinux"
-        | "fedora" | "mariner" | "miraclelinux" | "openeuler" | "rhel" | "rocky" | "virtuozzo" => {
-            "redhat".to_owned()
-        }
+    Ok(root.join(format!("etc/cloud/templates/hosts.{family}.tmpl")))
+}
+
+/// The family by os-release(5): of the distribution, else of one that it is like.
+fn family_of_release(root: &Path, read: Reader) -> Result<String, String> {
+    let text = read(&root.join("etc/os-release"))
+        .map_err(|error| format!("reading /etc/os-release: {error}"))?
+        .unwrap_or_default();
+    let value = |key: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(key));
+        value.map(|value| value.trim_matches(['"', '\'']))
+    };
+    let id = value("ID=").ok_or(
+        "which distribution this is stands neither in cloud-init's configuration nor in \
+         /etc/os-release",
+    )?;
+    let like = value("ID_LIKE=").unwrap_or_default();
+    let mut names = [id].into_iter().chain(like.split_whitespace());
+    Ok(names.find_map(family).unwrap_or(id).to_owned())
+}
+
+/// The family of a distribution, as cloud-init calls both; `None` of one that is its own.
+fn family(distro: &str) -> Option<&'static str> {
+    Some(match distro {
+        "debian" | "ubuntu" | "raspberry-pi-os" => "debian",
+        "almalinux" | "amazon" | "centos" | "cloudlinux" | "eurolinux" | "fedora"
+        | "miraclelinux" | "openmandriva" | "rhel" | "rocky" | "virtuozzo" => "redhat",
         "opensuse"
         | "opensuse-leap"
         | "opensuse-microos"
         | "opensuse-tumbleweed"
         | "sle_hpc"
         | "sle-micro"
-        | "sles" => "suse".to_owned(),
-        _ => distro,
+        | "sles"
+        | "suse" => "suse",
+        // As os-release writes it.
+        "openEuler" => "openeuler",
+        _ => return None,
     })
+}
+
+/// The template without what its engine takes for comments.
+fn without_comments(text: &str) -> Vec<u8> {
+    if !text.starts_with("## template:") {
+        return text.into();
+    }
+    let mut parts = text.split("{#");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        kept.push_str(part.split_once("#}").map_or("", |(_, after)| after));
+    }
+    kept.into()
 }
 
 fn exists(path: &Path) -> Result<bool, String> {
@@ -188,19 +305,15 @@ fn exists(path: &Path) -> Result<bool, String> {
         .map_err(|error| format!("looking for {}: {error}", path.display()))
 }
 
-/// The text; `None` if there is no such file.
-fn read(path: &Path) -> Result<Option<String>, String> {
+fn read(path: &Path) -> io::Result<Option<String>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!(
-            "reading {}: {error}; let the exporter's user read it",
-            path.display()
-        )),
+        Err(error) => Err(error),
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<CloudConfig, String> {
+fn parse(shown: &str, text: &str) -> Result<CloudConfig, String> {
     if text.lines().all(|line| {
         let line = line.trim();
         line.is_empty() || line.starts_with('#')
@@ -212,10 +325,7 @@ fn parse(path: &Path, text: &str) -> Result<CloudConfig, String> {
         let place = error
             .location()
             .map_or_else(String::new, |at| format!(", line {}", at.line()));
-        format!(
-            "{}{place} is no cloud-config that can be understood",
-            path.display()
-        )
+        format!("{shown}{place} is no cloud-config that can be understood")
     })
 }
 
@@ -228,71 +338,146 @@ fn shown(root: &Path, path: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn judged(files: &[(&str, &str)]) -> Result<Persistence, String> {
+    const CFG: &str = "etc/cloud/cloud.cfg";
+    const TEMPLATE: &str = "etc/cloud/templates/hosts.debian.tmpl";
+    const VENDOR: &str = "var/lib/cloud/instance/vendor-cloud-config.txt";
+    const USER: &str = "var/lib/cloud/instance/cloud-config.txt";
+    const REWRITES: (&str, &str) = (
+        CFG,
+        "manage_etc_hosts: true\nsystem_info:\n  distro: ubuntu\nusers: [default]\n",
+    );
+    const HOLDS: (&str, &str) = (TEMPLATE, "127.0.0.1 quantum_redis\n");
+    const LACKS: (&str, &str) = (TEMPLATE, "127.0.0.1 localhost\n");
+    const DEBIAN: (&str, &str) = ("etc/os-release", "NAME=x\nID=\"debian\"\n");
+
+    /// A tree with these files.
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        judge(
-            root.path(),
-            "quantum_redis",
-            &["127.0.0.1".parse().unwrap()],
-        )
+        root
+    }
+
+    fn judged_by(files: &[(&str, &str)], read: Reader) -> Result<Persistence, String> {
+        let root = tree(&[&[("usr/bin/cloud-init", "")], files].concat());
+        let expected = ["127.0.0.1".parse().unwrap()];
+        judge_by(root.path(), "quantum_redis", &expected, read)
+    }
+
+    fn judged(files: &[(&str, &str)]) -> Result<Persistence, String> {
+        judged_by(files, read)
+    }
+
+    /// As a user who is denied what root alone may read: root, who runs tests, is not.
+    fn judged_as_a_user(files: &[(&str, &str)]) -> Result<Persistence, String> {
+        judged_by(files, |path| match read(path)? {
+            Some(text) if text.contains("for root only") => Err(ErrorKind::PermissionDenied.into()),
+            text => Ok(text),
+        })
     }
 
     #[track_caller]
-    fn kept(files: &[(&str, &str)], why: &str) {
-        match judged(files) {
+    fn kept(judged: Result<Persistence, String>, why: &str) {
+        match judged {
             Ok(Persistence::Kept(sentence)) => assert!(sentence.contains(why), "{sentence}"),
             other => panic!("{other:?}"),
         }
     }
 
-    const CFG: &str = "etc/cloud/cloud.cfg";
-    const TEMPLATE: &str = "etc/cloud/templates/hosts.debian.tmpl";
-    const REWRITES: (&str, &str) = (
-        CFG,
-        "manage_etc_hosts: true\nsystem_info:\n  distro: ubuntu\nusers: [default]\n",
-    );
+    #[track_caller]
+    fn lost(judged: Result<Persistence, String>, why: &str) {
+        match judged {
+            Ok(Persistence::Lost(sentence)) => assert!(sentence.contains(why), "{sentence}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn unknown(judged: Result<Persistence, String>, why: &str) {
+        let sentence = judged.unwrap_err();
+        assert!(sentence.contains(why), "{sentence}");
+    }
 
     #[test]
     fn what_nobody_rewrites_is_kept() {
-        kept(&[], "no cloud-init");
-        kept(&[(CFG, "users: []\n")], "not set");
+        kept(judged(&[]), "no cloud-init");
+        kept(judged(&[(CFG, "users: []\n")]), "not set");
+        kept(judged(&[(CFG, "# nothing\n")]), "not set");
         kept(
-            &[(CFG, "manage_etc_hosts: false\n")],
-            "/etc/cloud/cloud.cfg",
-        );
-        kept(&[(CFG, "manage_etc_hosts: localhost\n")], "keeps the lines");
-        kept(&[(CFG, "# nothing\n")], "not set");
-        kept(
-            &[REWRITES, ("etc/cloud/cloud-init.disabled", "")],
+            judged(&[REWRITES, LACKS, ("etc/cloud/cloud-init.disabled", "")]),
             "disabled",
         );
+        // Removed, but not purged.
+        let leftover = tree(&[REWRITES, LACKS]);
+        let expected = ["127.0.0.1".parse().unwrap()];
+        kept(
+            judge(leftover.path(), "quantum_redis", &expected),
+            "no cloud-init",
+        );
+    }
+
+    #[test]
+    fn the_setting_is_understood_as_cloud_init_does() {
+        for value in ["true", "yes", "on", "1", "'1'", "'True'", "template"] {
+            let setting = format!("manage_etc_hosts: {value}\n");
+            let judged = judged(&[(CFG, &setting), DEBIAN, LACKS]);
+            lost(judged, "manage_etc_hosts in /etc/cloud/cloud.cfg");
+        }
+        for value in ["false", "no", "off", "0", "localhost", "'False'", "2"] {
+            let setting = format!("manage_etc_hosts: {value}\n");
+            let judged = judged(&[(CFG, &setting), DEBIAN, LACKS]);
+            kept(judged, "/etc/cloud/cloud.cfg keeps the other lines");
+        }
     }
 
     #[test]
     fn a_template_must_name_it() {
         let with = |text| judged(&[REWRITES, (TEMPLATE, text)]);
-        let held = "## template: jinja\n127.0.1.1 {{fqdn}}\n127.0.0.1 quantum_redis\n";
-        assert!(matches!(with(held), Ok(Persistence::Kept(_))));
+        let held = "## template:jinja\n{# how it works -#}\n127.0.1.1 {{fqdn}}\n\
+                    127.0.0.1 quantum_redis\n";
+        kept(with(held), "names it, too");
+        kept(with("{#\n127.0.0.1 quantum_redis\n"), "names it, too");
         for text in [
             "127.0.0.1 localhost\n",
             "# 127.0.0.1 quantum_redis\n",
             "10.0.0.1 quantum_redis\n",
+            "## template:jinja\n{#\n127.0.0.1 quantum_redis\n-#}\n127.0.0.1 localhost\n",
+            "## template:jinja\n{# never closed\n127.0.0.1 quantum_redis\n",
         ] {
-            let Ok(Persistence::Lost(why)) = with(text) else {
-                panic!("{text}");
-            };
-            assert!(
-                why.contains("/etc/cloud/templates/hosts.debian.tmpl"),
-                "{why}"
-            );
-            assert!(why.contains("add `127.0.0.1 quantum_redis` there"), "{why}");
+            lost(with(text), "/etc/cloud/templates/hosts.debian.tmpl");
+            lost(with(text), "add `127.0.0.1 quantum_redis` there");
         }
-        assert!(judged(&[REWRITES]).unwrap_err().contains("is not there"));
+        unknown(judged(&[REWRITES]), "is not there");
+    }
+
+    #[test]
+    fn the_template_is_that_of_the_distributions_family() {
+        for (release, family) in [
+            ("ID=ubuntu\nID_LIKE=debian\n", "debian"),
+            ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", "debian"),
+            ("ID=\"ol\"\nID_LIKE=\"fedora\"\n", "redhat"),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", "redhat"),
+            ("ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"\n", "suse"),
+            ("ID=azurelinux\n", "azurelinux"),
+            ("ID=\"openEuler\"\n", "openeuler"),
+            ("ID=arch\n", "arch"),
+        ] {
+            let template = format!("etc/cloud/templates/hosts.{family}.tmpl");
+            let files = [
+                (CFG, "manage_etc_hosts: true\n"),
+                ("etc/os-release", release),
+                (template.as_str(), "127.0.0.1 quantum_redis\n"),
+            ];
+            kept(judged(&files), &template);
+        }
+        for distro in ["azurelinux", "mariner", "openeuler", "photon"] {
+            assert_eq!(family(distro), None, "has a template of its own");
+        }
+        let nowhere = [(CFG, "manage_etc_hosts: true\n")];
+        unknown(judged(&nowhere), "which distribution this is");
     }
 
     #[test]
@@ -309,42 +494,68 @@ mod tests {
             "etc/cloud/cloud.cfg.d/99-c.cfg.bak",
             "manage_etc_hosts: true\n",
         );
-        let release = ("etc/os-release", "NAME=x\nID=\"debian\"\n");
-        let template = (TEMPLATE, "127.0.0.1 localhost\n");
-        kept(&[lower, upper, ignored], "90-b.cfg");
-        assert!(matches!(
-            judged(&[lower, release, template]),
-            Ok(Persistence::Lost(_))
-        ));
-        let instance = (
-            "var/lib/cloud/instance/cloud-config.txt",
-            "#cloud-config\nmanage_etc_hosts: true\n",
+        let on = "#cloud-config\nmanage_etc_hosts: true\n";
+        let off = "#cloud-config\nmanage_etc_hosts: false\n";
+        kept(judged(&[lower, upper, ignored]), "90-b.cfg");
+        lost(judged(&[lower, DEBIAN, LACKS]), "10-a.cfg");
+        lost(judged(&[upper, DEBIAN, LACKS, (VENDOR, on)]), VENDOR);
+        lost(judged(&[upper, DEBIAN, LACKS, (USER, on)]), USER);
+        kept(judged(&[DEBIAN, LACKS, (VENDOR, on), (USER, off)]), USER);
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_told_of_where_it_could_matter() {
+        let hidden = (USER, "# for root only\n");
+        let judged = judged_as_a_user;
+        let sets = |value| (CFG, value);
+        unknown(
+            judged(&[sets("users: []\n"), hidden, DEBIAN, LACKS]),
+            "may be set in /var/lib/cloud/instance/cloud-config.txt: let the exporter's user",
         );
-        assert!(matches!(
-            judged(&[upper, release, template, instance]),
-            Ok(Persistence::Lost(_))
-        ));
+        let unless = "/var/lib/cloud/instance/cloud-config.txt may say otherwise";
+        lost(judged(&[REWRITES, hidden, LACKS]), unless);
+        let off = sets("manage_etc_hosts: false\n");
+        kept(judged(&[off, hidden, DEBIAN, LACKS]), unless);
+        // With the name in the template it is kept whatever the file says.
+        kept(judged(&[off, hidden, DEBIAN, HOLDS]), "names it, too");
+        kept(
+            judged(&[sets("users: []\n"), hidden, DEBIAN, HOLDS]),
+            "names it, too",
+        );
+        // What a later file sets, an earlier one cannot change.
+        let early = ("etc/cloud/cloud.cfg.d/10-installer.cfg", hidden.1);
+        let late = (
+            "etc/cloud/cloud.cfg.d/20-b.cfg",
+            "manage_etc_hosts: localhost\n",
+        );
+        kept(
+            judged(&[early, late, DEBIAN, LACKS]),
+            "20-b.cfg keeps the other lines; nothing",
+        );
+        unknown(
+            judged(&[REWRITES, (TEMPLATE, hidden.1)]),
+            "reading /etc/cloud/templates/hosts.debian.tmpl",
+        );
     }
 
     #[test]
     fn user_data_that_mentions_it_is_told_of() {
+        let file = "/etc/cloud/cloud.cfg.d/99-alias.cfg";
         let data = (
             "etc/cloud/cloud.cfg.d/99-alias.cfg",
             "runcmd:\n  - echo '127.0.0.1 quantum_redis' >>/etc/hosts\n",
         );
-        let Ok(Persistence::Lost(why)) = judged(&[REWRITES, data, (TEMPLATE, "")]) else {
-            panic!();
-        };
-        assert!(
-            why.contains("/etc/cloud/cloud.cfg.d/99-alias.cfg mentions it"),
-            "{why}"
+        lost(
+            judged(&[REWRITES, data, LACKS]),
+            &format!("{file} mentions it"),
         );
+        kept(judged(&[data]), &format!("for a new instance see {file}"));
     }
 
     #[test]
     fn what_cannot_be_understood_is_unknown() {
         let why = judged(&[(CFG, "manage_etc_hosts: [true\nsecret: hush\n")]).unwrap_err();
-        assert!(why.contains("cloud.cfg"), "{why}");
+        assert!(why.starts_with("/etc/cloud/cloud.cfg"), "{why}");
         assert!(!why.contains("hush"), "{why}");
     }
 }
