@@ -1,5 +1,6 @@
 //! Names against a real resolver: hosts files of every kind, and a DNS server for each answer.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, UdpSocket};
 
 use crate::machine::{Machine, Systemd};
@@ -15,6 +16,7 @@ hostnames:
   - {name: quantum_redis, addresses: [127.0.0.1]}
   - {name: seen, addresses: [10.1.1.1], as: sees.service}
   - {name: right.test, addresses: [127.0.0.7, 127.0.0.8]}
+  - {name: alike.test, addresses: [127.0.0.9], as: sees.service}
   - {name: wrong.test, addresses: [127.0.0.7]}
   - {name: nowhere.test, addresses: [127.0.0.7]}
   - {name: text.test, addresses: [127.0.0.7]}
@@ -25,7 +27,7 @@ hostnames:
 const DNSMASQ: &str = "\
 dnsmasq --keep-in-foreground --no-resolv --no-hosts --conf-file=/dev/null --listen-address=127.0.0.1 \
 --bind-interfaces --user=root --pid-file= --host-record=right.test,127.0.0.8 --host-record=right.test,127.0.0.7 \
---host-record=wrong.test,10.9.9.9 --address=/nowhere.test/ --local=/text.test/ --txt-record=text.test,hello";
+--host-record=wrong.test,10.9.9.9 --host-record=alike.test,127.0.0.9 --address=/nowhere.test/ --local=/text.test/ --txt-record=text.test,hello";
 
 struct Names<'m> {
     machine: &'m Machine,
@@ -60,6 +62,16 @@ impl Names<'_> {
             "{hosts:?}: {getent}"
         );
         assert_eq!(getent.status.success(), resolves, "{hosts:?}: {getent}");
+        let given: BTreeSet<_> = getent
+            .stdout
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        assert_eq!(
+            given == BTreeSet::from(["127.0.0.1"]),
+            as_expected,
+            "{hosts:?}: {getent}"
+        );
     }
 
     /// Why each resolver has no address for the name.
@@ -117,6 +129,10 @@ fn every_hosts_file_and_every_answer_of_dns_is_told_apart() {
         "127.0.0.1\tlocalhost\tquantum_redis\tother # alias\n",
         "127.0.0.1 Quantum_Redis\r\n",
         "no address\n127.0.0.1 a b c quantum_redis\n",
+        "127.0.0.1 other\rquantum_redis\n",
+        "\u{b}127.0.0.1\u{b}quantum_redis\u{c}\n",
+        "127.0.0.1 quantum_redis\0rest\n",
+        "127.0.0.1 quantum_redis\nfe80::1%lo quantum_redis\n",
     ] {
         names.alias(hosts, true, true);
     }
@@ -127,11 +143,20 @@ fn every_hosts_file_and_every_answer_of_dns_is_told_apart() {
     );
     names.alias("10.0.0.5 quantum_redis\n", true, false);
     names.alias("::1 quantum_redis\n", true, false);
+    names.alias(
+        "127.0.0.1 quantum_redis\n::ffff:127.0.0.1 quantum_redis\n",
+        true,
+        false,
+    );
     for hosts in [
         "",
         "127.0.0.1 localhost # quantum_redis\n",
         "127.0.0.1 quantum_redis.\n",
         "#127.0.0.1 quantum_redis\n",
+        "127.0.0.1 other\0 quantum_redis\n",
+        "127.0.0.01 quantum_redis\n",
+        "fe80::1%lo quantum_redis\n",
+        "\u{feff}127.0.0.1 quantum_redis\n",
     ] {
         names.alias(hosts, false, false);
     }
@@ -156,9 +181,33 @@ fn every_hosts_file_and_every_answer_of_dns_is_told_apart() {
     assert_eq!(names.reasons("text.test")[1], "no_data");
     assert_eq!(names.reasons("refused.other")[1], "refused");
 
-    // Nobody listens, and then somebody who never answers.
+    // What a service sees is unknown to who may not look through its eyes, and while it has none.
+    let args = ["--config.file=/etc/baseline.yml"];
+    let check = machine.check_as("exporter", &args);
+    let unknown = "the hosts file that sees.service sees could not be read for alike.test";
+    assert!(check.stdout.contains(unknown), "{check}");
+    assert!(check.stdout.contains("CAP_SYS_PTRACE"), "{check}");
+    machine.systemctl(&["stop", "sees.service"]);
+    wait_for("the service to be known to be gone", PATIENCE, || {
+        let labels = [("hostname", "seen"), ("resolver", "hosts")];
+        match names.scrape().value("baseline_hostname_resolves", &labels) {
+            None => Ok(()),
+            Some(value) => Err(value.to_string()),
+        }
+    });
+    let check = machine.check(&args);
+    assert!(check.stdout.contains(unknown), "{check}");
+    assert!(
+        check.stdout.contains("sees.service has no process"),
+        "{check}"
+    );
+
+    // Nobody listens, then somebody who cannot tell, and then somebody who never answers.
     machine.systemctl(&["stop", "names.service"]);
     assert_eq!(names.reasons("right.test")[0], "temporary");
+    failing_server(&machine);
+    machine.write_file("/etc/resolv.conf", "nameserver 127.0.0.53\n");
+    assert_eq!(names.reasons("right.test"), ["temporary", "temporary"]);
     let _silent = silent_server(&machine);
     machine.write_file(
         "/etc/resolv.conf",
@@ -166,7 +215,14 @@ fn every_hosts_file_and_every_answer_of_dns_is_told_apart() {
     );
     assert_eq!(names.reasons("right.test"), ["timeout", "timeout"]);
 
-    let check = machine.check(&["--config.file=/etc/baseline.yml"]);
+    // The silence of DNS takes nothing from what the hosts file tells.
+    machine.write_file("/etc/hosts", "127.0.0.1 quantum_redis\n");
+    let metrics = names.scrape();
+    let persistent = |name| metrics.value("baseline_hostname_persistent", &[("hostname", name)]);
+    assert_eq!(persistent("quantum_redis"), Some(1.0));
+    assert_eq!(persistent("right.test"), None);
+
+    let check = machine.check(&args);
     assert_eq!(check.status.code(), Some(1), "{check}");
     assert!(
         check
@@ -174,6 +230,21 @@ fn every_hosts_file_and_every_answer_of_dns_is_told_apart() {
             .contains("right.test does not resolve (getaddrinfo gave no answer in time)"),
         "{check}"
     );
+}
+
+/// Answers each question on the machine's 127.0.0.53 with SERVFAIL, until the test ends.
+fn failing_server(machine: &Machine) {
+    let bind = || UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 53), 53));
+    let socket = machine.in_network(bind).unwrap();
+    std::thread::spawn(move || {
+        let mut message = [0; 1024];
+        while let Ok((length, client)) = socket.recv_from(&mut message) {
+            // The header's flags: an answer, by one who asks others, SERVFAIL.
+            message[2] |= 0x80;
+            message[3] = 0x82;
+            socket.send_to(&message[..length], client).unwrap();
+        }
+    });
 }
 
 /// Takes what is sent to the machine's DNS port, and says nothing.
@@ -198,6 +269,7 @@ fn an_alias_that_cloud_init_would_wipe_is_told_of() {
     };
     assert_eq!(persistent(), 1.0);
 
+    machine.write_program("/usr/bin/cloud-init", b"#!/bin/sh\n");
     machine.write_file(
         "/etc/cloud/cloud.cfg",
         "manage_etc_hosts: true\nsystem_info: {distro: debian}\n",
@@ -224,4 +296,17 @@ fn an_alias_that_cloud_init_would_wipe_is_told_of() {
     let metrics = exporter.scrape();
     assert_eq!(metrics.at("baseline_check", &check), 0.0);
     assert_eq!(persistent(), 1.0);
+
+    // What the provider was given is for root's eyes only, and could set it again.
+    machine.write_file("/etc/cloud/cloud.cfg", "system_info: {distro: debian}\n");
+    let given = "/var/lib/cloud/instance/vendor-cloud-config.txt";
+    machine.write_file(given, "#cloud-config\nmanage_etc_hosts: true\n");
+    machine.run(&["chmod", "600", given]);
+    assert_eq!(persistent(), 1.0);
+    machine.write_file(template, "127.0.0.1 localhost\n");
+    let metrics = exporter.scrape();
+    let name = [("hostname", "quantum_redis")];
+    assert_eq!(metrics.value("baseline_hostname_persistent", &name), None);
+    machine.run(&["chmod", "644", given]);
+    assert_eq!(persistent(), 0.0);
 }
