@@ -54,7 +54,8 @@ pub struct Dangling {
 /// What a dangling reference does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// The unit that refers cannot start (Requires, Requisite, BindsTo).
+    /// The unit that refers cannot start: it requires the other (Requires, Requisite, BindsTo), or is
+    /// a timer, path or socket that has nothing to start.
     Blocks,
     /// systemd skips it: it only misleads whoever reads it.
     Clutter,

@@ -24,6 +24,7 @@ mod prometheus;
 mod restarts;
 mod server;
 mod snapshot;
+mod unit_files;
 mod units;
 mod wait;
 mod world;

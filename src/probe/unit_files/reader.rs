@@ -22,8 +22,9 @@ pub fn read(bytes: &[u8]) -> Vec<Entry> {
     let mut section = String::new();
     // The line that is being continued, and where it began.
     let mut pending: Option<(String, usize)> = None;
-    for (number, line) in text.split('\n').enumerate() {
-        let line = line.strip_suffix('\r').unwrap_or(line);
+    // A carriage return ends a line as well, and so does a zero.
+    let text = text.replace("\r\n", "\n");
+    for (number, line) in text.split(['\n', '\r', '\0']).enumerate() {
         let line = line.trim_start_matches(BLANKS);
         // A comment amid a continuation does not end it.
         if line.starts_with(['#', ';']) {
@@ -130,6 +131,19 @@ mod tests {
         );
         assert_eq!(of("a=b\\\\\nc=d").len(), 2, "an escaped backslash");
         assert_eq!(of("a=b\\\n\nc=d").len(), 2, "an empty line ends it");
+    }
+
+    #[test]
+    fn a_carriage_return_alone_ends_a_line() {
+        let text = "[Unit]\rAfter=a.service\0After=b.service\r\nAfter=c.service";
+        assert_eq!(
+            of(text),
+            [
+                entry("Unit", "After", "a.service", 2),
+                entry("Unit", "After", "b.service", 3),
+                entry("Unit", "After", "c.service", 4),
+            ]
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! References from unit files to units that are not there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -11,8 +12,8 @@ use super::reader::{self, Entry};
 use super::{Dangling, Effect, Why};
 use crate::baseline::{Expected, Systemd};
 
-/// Directives of `[Unit]` and of the units' own sections that name units.
-const DIRECTIVES: [&str; 19] = [
+/// Directives of `[Unit]` that name units. An empty assignment takes nothing back.
+const DIRECTIVES: [&str; 16] = [
     "Requires",
     "Requisite",
     "BindsTo",
@@ -29,9 +30,14 @@ const DIRECTIVES: [&str; 19] = [
     "PropagatesStopTo",
     "StopPropagatedFrom",
     "JoinsNamespaceOf",
-    "Unit",
-    "Service",
-    "Sockets",
+];
+
+/// Directives of the types' own sections that name units.
+const OF_TYPES: [(&str, &str); 4] = [
+    ("Timer", "Unit"),
+    ("Path", "Unit"),
+    ("Socket", "Service"),
+    ("Service", "Sockets"),
 ];
 
 /// Directives of `[Install]`; unlike the others an empty assignment takes back the earlier ones.
@@ -53,14 +59,25 @@ pub struct Cache(Mutex<HashMap<PathBuf, Kept>>);
 type Kept = (Stamp, Arc<Vec<Entry>>);
 
 /// Everything in the directories of unit files, read once.
-struct Tree<'a> {
-    /// Name and places of each unit file, template and alias; the first place wins.
-    files: BTreeMap<String, Vec<PathBuf>>,
-    /// The drop-ins below each `NAME.d`, the winning one of each file name, by file name.
-    drop_ins: HashMap<String, BTreeMap<String, PathBuf>>,
-    /// Links below `NAME.wants`, `.requires` and `.upholds`.
-    links: Vec<(String, &'static str, String, PathBuf)>,
-    cache: &'a Cache,
+#[derive(Default)]
+struct Tree {
+    /// The directories, without links, the earlier ones first.
+    directories: Vec<PathBuf>,
+    /// Name and place of each unit file, template and alias; the first place wins.
+    files: BTreeMap<String, PathBuf>,
+    /// The unit that an alias is another name of.
+    alias_of: HashMap<String, String>,
+    /// The drop-ins below each `NAME.d` and the number of their directory, the winning one of each
+    /// file name, by file name.
+    drop_ins: HashMap<String, BTreeMap<String, (usize, PathBuf)>>,
+    /// Links below `NAME.wants`, `.requires` and `.upholds`: of NAME, the directive, to the unit.
+    links: BTreeMap<(String, &'static str, String), PathBuf>,
+    /// What could not be read beside the unit files.
+    unreadable: Vec<String>,
+    /// What was known of files before this look.
+    before: HashMap<PathBuf, Kept>,
+    /// The same of those that this look needed: what is gone is forgotten.
+    after: RefCell<HashMap<PathBuf, Kept>>,
 }
 
 /// Every reference that leads nowhere, from the watched units, and from any unit to a retired one;
@@ -74,71 +91,14 @@ pub fn dangling(
     unit_path: &[String],
     cache: &Cache,
 ) -> Result<Vec<Dangling>, String> {
-    let tree = Tree::read(unit_path, cache)?;
-    let mut found = Vec::new();
-    let mut unreadable = None;
-    let named = systemd.units.iter().map(|unit| unit.name.clone());
-    let mut units: Vec<String> = tree.files.keys().cloned().chain(named).collect();
-    units.sort_unstable();
-    units.dedup();
-    for unit in &units {
-        // Of a template nobody knows what its names will be, and an alias is told of by its own name.
-        let watched = systemd.watches(unit) && template(unit).as_ref() != Some(unit);
-        if tree.is_alias(unit) && systemd.unit(unit).is_none() {
-            continue;
-        }
-        if !watched && systemd.retired.is_empty() {
-            continue;
-        }
-        let mut look = |from: Reference<'_>| {
-            if let Some((effect, why)) = tree.judge(systemd, &from, watched) {
-                found.push(Dangling {
-                    from: unit.clone(),
-                    to: from.to,
-                    directive: from.directive,
-                    effect,
-                    why,
-                    file: from.file.to_owned(),
-                    line: from.line,
-                });
-            }
-        };
-        if let Err(error) = tree.references(unit, &mut look) {
-            unreadable.get_or_insert(error);
-        }
-    }
-    for (from, directive, to, link) in &tree.links {
-        let reference = Reference {
-            to: to.clone(),
-            directive,
-            file: link,
-            line: None,
-        };
-        if let Some((effect, why)) = tree.judge(systemd, &reference, systemd.watches(from)) {
-            found.push(Dangling {
-                from: from.clone(),
-                to: to.clone(),
-                directive,
-                effect,
-                why,
-                file: link.clone(),
-                line: None,
-            });
-        }
-    }
-    found.sort_by(|a, b| {
-        (&a.from, &a.to, a.directive, &a.file, a.line).cmp(&(
-            &b.from,
-            &b.to,
-            b.directive,
-            &b.file,
-            b.line,
-        ))
-    });
-    match unreadable {
-        Some(error) if found.is_empty() => Err(error),
-        _ => Ok(found),
-    }
+    let mut kept = cache.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut tree = Tree {
+        before: std::mem::take(&mut kept),
+        ..Tree::default()
+    };
+    let found = tree.read(unit_path).and_then(|()| tree.dangling(systemd));
+    *kept = tree.after.into_inner();
+    found
 }
 
 /// One unit named in a file or by a link.
@@ -149,23 +109,106 @@ struct Reference<'f> {
     line: Option<usize>,
 }
 
-impl<'a> Tree<'a> {
-    fn read(unit_path: &[String], cache: &'a Cache) -> Result<Self, String> {
-        let mut tree = Self {
-            files: BTreeMap::new(),
-            drop_ins: HashMap::new(),
-            links: Vec::new(),
-            cache,
-        };
-        let mut seen = Vec::new();
+impl Reference<'_> {
+    fn dangling(self, from: &str, (effect, why): (Effect, Why)) -> Dangling {
+        Dangling {
+            from: from.to_owned(),
+            to: self.to,
+            directive: self.directive,
+            effect,
+            why,
+            file: self.file.to_owned(),
+            line: self.line,
+        }
+    }
+}
+
+impl Tree {
+    fn dangling(&self, systemd: &Systemd) -> Result<Vec<Dangling>, String> {
+        let mut found = Vec::new();
+        let mut unreadable = self.unreadable.clone();
+        for ((from, directive, to), link) in &self.links {
+            let reference = Reference {
+                to: to.clone(),
+                directive,
+                file: link,
+                line: None,
+            };
+            if let Some(verdict) = self.judge(systemd, &reference, systemd.watches(from)) {
+                found.push(reference.dangling(from, verdict));
+            }
+        }
+
+        // Instances have no file to be found by, only whoever refers to them.
+        let is_watched_instance =
+            |name: &str| is_instance(name) && systemd.watches(name) && self.place(name).is_some();
+        let linked = self.links.keys().map(|(_, _, to)| to.clone());
+        let named = systemd.units.iter().map(|unit| unit.name.clone());
+        let mut units: BTreeSet<String> = self.files.keys().cloned().chain(named).collect();
+        units.extend(linked.filter(|name| is_watched_instance(name)));
+        let mut looked_at = units.clone();
+        let mut applied = HashSet::new();
+        while let Some(unit) = units.pop_first() {
+            // An alias is told of by its own name.
+            if self.alias_of.contains_key(&unit) && systemd.unit(&unit).is_none() {
+                continue;
+            }
+            // Of a template nobody knows what its names will be.
+            let watched = systemd.watches(&unit) && template(&unit).as_ref() != Some(&unit);
+            if !watched && systemd.retired.is_empty() {
+                continue;
+            }
+            let files = self.files_of(&unit);
+            applied.extend(files.iter().copied());
+            let look = &mut |reference: Reference<'_>| {
+                if is_watched_instance(&reference.to) && looked_at.insert(reference.to.clone()) {
+                    units.insert(reference.to.clone());
+                }
+                if let Some(verdict) = self.judge(systemd, &reference, watched) {
+                    found.push(reference.dangling(&unit, verdict));
+                }
+            };
+            unreadable.extend(self.references(&unit, &files, look).err());
+        }
+
+        // Drop-ins of units that have no file, or not yet: who wants a unit gone, wants it gone here too.
+        for (unit, drop_ins) in &self.drop_ins {
+            for (_, file) in drop_ins.values() {
+                if systemd.retired.is_empty() || applied.contains(file) {
+                    continue;
+                }
+                let look = &mut |reference: Reference<'_>| {
+                    if let Some(verdict) = self.judge(systemd, &reference, false) {
+                        found.push(reference.dangling(unit, verdict));
+                    }
+                };
+                unreadable.extend(self.references(unit, &[file], look).err());
+            }
+        }
+
+        found.sort_by(|a, b| {
+            (&a.from, &a.to, a.directive, &a.file, a.line).cmp(&(
+                &b.from,
+                &b.to,
+                b.directive,
+                &b.file,
+                b.line,
+            ))
+        });
+        match unreadable.into_iter().next() {
+            Some(error) if found.is_empty() => Err(error),
+            _ => Ok(found),
+        }
+    }
+
+    fn read(&mut self, unit_path: &[String]) -> Result<(), String> {
         for directory in unit_path {
             // `/lib` and `/usr/lib` may be one and the same.
             let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.into());
-            if seen.contains(&real) {
+            if self.directories.contains(&real) {
                 continue;
             }
-            // What a program makes anew at each boot or start is nobody's to clean up.
-            let made = directory.contains("/generator") || directory.ends_with("/transient");
+            self.directories.push(real);
             for path in list(Path::new(directory))? {
                 let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
                     continue;
@@ -174,16 +217,21 @@ impl<'a> Tree<'a> {
                 if let Some((unit, end)) = name.rsplit_once('.')
                     && path.is_dir()
                 {
-                    if !made {
-                        tree.directory(unit, end, &path)?;
+                    if !is_made(&path)
+                        && let Err(error) = self.directory(unit, end, &path)
+                    {
+                        self.unreadable.push(error);
                     }
                 } else if unit_type(&name).is_some() {
-                    tree.files.entry(name).or_default().push(path);
+                    self.files.entry(name).or_insert(path);
                 }
             }
-            seen.push(real);
         }
-        Ok(tree)
+        self.links.retain(|_, link| !is_taken_back(link));
+        let alias =
+            |(name, path): (&String, &PathBuf)| Some((name.clone(), self.alias(name, path)?));
+        self.alias_of = self.files.iter().filter_map(alias).collect();
+        Ok(())
     }
 
     /// A directory beside the unit files: drop-ins or links.
@@ -193,12 +241,13 @@ impl<'a> Tree<'a> {
             "requires" => "Requires",
             "upholds" => "Upholds",
             "d" => {
+                let rank = self.directories.len();
                 let drop_ins = self.drop_ins.entry(unit.to_owned()).or_default();
                 for file in list(path)? {
                     if let Some(name) = file.file_name().and_then(|name| name.to_str())
                         && name.ends_with(".conf")
                     {
-                        drop_ins.entry(name.to_owned()).or_insert(file);
+                        drop_ins.entry(name.to_owned()).or_insert((rank, file));
                     }
                 }
                 return Ok(());
@@ -207,25 +256,72 @@ impl<'a> Tree<'a> {
         };
         for link in list(path)? {
             if let Some(to) = link.file_name().and_then(|name| name.to_str()) {
-                let to = to.to_owned();
-                self.links.push((unit.to_owned(), directive, to, link));
+                let key = (unit.to_owned(), directive, to.to_owned());
+                self.links.entry(key).or_insert(link);
             }
         }
         Ok(())
     }
 
-    /// Every unit that the files of this one name.
-    fn references(&self, unit: &str, found: &mut impl FnMut(Reference<'_>)) -> Result<(), String> {
-        // Drop-ins alone make no unit.
+    /// The unit that this file makes another name of: it is a link within the directories. One that
+    /// leads elsewhere is a unit of its own, whatever the file there is called.
+    fn alias(&self, name: &str, path: &Path) -> Option<String> {
+        let target = fs::read_link(path).ok()?;
+        let other = target.file_name()?.to_str()?;
+        let is_other = other != name && Some(other) != template(name).as_deref();
+        if !is_other || unit_type(other).is_none() {
+            return None;
+        }
+        let directory = path.parent()?.join(target.parent()?);
+        let directory = fs::canonicalize(directory).ok()?;
+        self.directories
+            .contains(&directory)
+            .then(|| other.to_owned())
+    }
+
+    /// The unit behind an alias, or behind an alias of an alias.
+    fn real_name<'n>(&'n self, name: &'n str) -> &'n str {
+        let next = |name: &&'n str| self.alias_of.get(*name).map(String::as_str);
+        // Links may lead in a circle.
+        std::iter::successors(Some(name), next)
+            .take(9)
+            .last()
+            .unwrap_or(name)
+    }
+
+    /// The files that one unit is made of: its own, then its drop-ins.
+    fn files_of(&self, unit: &str) -> Vec<&PathBuf> {
         let Some(main) = self.place(unit) else {
-            return Ok(());
+            return Vec::new();
         };
-        let mut files = vec![main];
-        files.extend(self.drop_ins_of(unit));
+        // What a program makes anew at each boot or start is nobody's to clean up.
+        let main = Some(main).filter(|main| !is_made(main));
+        main.into_iter().chain(self.drop_ins_of(unit)).collect()
+    }
+
+    /// Every unit that these files of a unit name.
+    fn references(
+        &self,
+        unit: &str,
+        files: &[&PathBuf],
+        found: &mut impl FnMut(Reference<'_>),
+    ) -> Result<(), String> {
         let mut install: Vec<(usize, &PathBuf, Entry)> = Vec::new();
         let mut activates = false;
+        let mut accepts = false;
+        let mut error = None;
         for file in files {
-            for entry in self.entries(file)?.iter() {
+            let entries = match self.entries(file) {
+                Ok(entries) => entries,
+                Err(unreadable) => {
+                    error.get_or_insert(unreadable);
+                    continue;
+                }
+            };
+            for entry in entries.iter() {
+                let is = |key: &&&str| **key == entry.key;
+                let is_own =
+                    |(section, key): &&(&str, &str)| *section == entry.section && *key == entry.key;
                 if entry.section == "Install" {
                     if let Some(which) = INSTALL.iter().position(|key| *key == entry.key) {
                         if entry.value.is_empty() {
@@ -233,9 +329,16 @@ impl<'a> Tree<'a> {
                         }
                         install.push((which, file, entry.clone()));
                     }
-                } else if let Some(directive) = DIRECTIVES.iter().find(|key| **key == entry.key) {
+                } else if entry.section == "Unit" {
+                    if let Some(directive) = DIRECTIVES.iter().find(is) {
+                        tell(unit, directive, file, entry, found);
+                    }
+                } else if let Some((_, directive)) = OF_TYPES.iter().find(is_own) {
                     activates |= matches!(*directive, "Unit" | "Service");
                     tell(unit, directive, file, entry, found);
+                } else if entry.section == "Socket" && entry.key == "Accept" {
+                    accepts = ["1", "yes", "y", "true", "t", "on"]
+                        .contains(&&*entry.value.to_ascii_lowercase());
                 }
             }
         }
@@ -244,51 +347,61 @@ impl<'a> Tree<'a> {
                 tell(unit, directive, file, entry, found);
             }
         }
-        // What a timer or path starts unless it says so itself.
-        if let (Some(stem), false) = (activator(unit), activates) {
+        // What a timer, path or socket starts unless it says so itself. Unknown where not all of it
+        // could be read, or where it is not for anyone to edit.
+        if let (Some((stem, end)), Some(main), false, None) =
+            (unit.rsplit_once('.'), self.place(unit), activates, &error)
+            && files.contains(&main)
+            && template(unit).as_deref() != Some(unit)
+            && !is_mask(main)
+        {
+            let (to, directive) = match end {
+                "timer" | "path" => (format!("{stem}.service"), "Unit"),
+                "socket" if accepts => (format!("{stem}@.service"), "Service"),
+                "socket" => (format!("{stem}.service"), "Service"),
+                _ => return Ok(()),
+            };
             found(Reference {
-                to: format!("{stem}.service"),
-                directive: "Unit",
+                to,
+                directive,
                 file: main,
                 line: None,
             });
         }
-        Ok(())
-    }
-
-    /// True if its file is a link to that of a unit of another name.
-    fn is_alias(&self, unit: &str) -> bool {
-        let target = self.place(unit).and_then(|path| fs::read_link(path).ok());
-        let target = target.as_deref().and_then(Path::file_name);
-        target
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name != unit && unit_type(name).is_some())
+        error.map_or(Ok(()), Err)
     }
 
     /// The file that a unit is made of: its own, or its template's.
     fn place(&self, unit: &str) -> Option<&PathBuf> {
-        let of = |name: &str| self.files.get(name).and_then(|places| places.first());
-        of(unit).or_else(|| of(&template(unit)?))
+        self.files
+            .get(unit)
+            .or_else(|| self.files.get(&template(unit)?))
     }
 
-    /// Drop-ins of a unit, of its template, of its name's prefixes and of its type, in systemd's
-    /// order: by file name, the most specific directory's wins.
+    /// Drop-ins of a unit, of its other names, of its template, of its name's prefixes and of its
+    /// type, in systemd's order: by file name, of which that in the earliest directory wins, there
+    /// that of the most specific name, and those of the type come last.
     fn drop_ins_of(&self, unit: &str) -> impl Iterator<Item = &PathBuf> {
-        let mut names = vec![unit.to_owned()];
-        names.extend(template(unit));
-        if let Some((stem, end)) = unit.rsplit_once('.') {
-            let dashes: Vec<usize> = stem.match_indices('-').map(|(at, _)| at).collect();
-            let prefixes = dashes.into_iter().rev().filter_map(|at| stem.get(..=at));
-            names.extend(prefixes.map(|prefix| format!("{prefix}.{end}")));
-            names.push(end.to_owned());
-        }
-        let mut winning: BTreeMap<&str, &PathBuf> = BTreeMap::new();
-        for name in names {
-            for (file, path) in self.drop_ins.get(&name).into_iter().flatten() {
-                winning.entry(file).or_insert(path);
+        let other = |name: &&String| self.real_name(name) == unit && **name != unit;
+        let others = self.alias_of.keys().filter(other);
+        let mut winning = BTreeMap::new();
+        for (nth, name) in [unit]
+            .into_iter()
+            .chain(others.map(String::as_str))
+            .enumerate()
+        {
+            for (specific, name) in drop_in_names(name).iter().enumerate() {
+                for (file, (rank, path)) in self.drop_ins.get(name).into_iter().flatten() {
+                    // The type's own name has no dot.
+                    let place = (!name.contains('.'), nth, rank, specific);
+                    let best = winning.entry(file).or_insert((place, path));
+                    if place < best.0 {
+                        *best = (place, path);
+                    }
+                }
             }
         }
-        winning.into_values()
+        winning.into_values().map(|(_, path)| path)
     }
 
     /// What a file says, from memory if it stands as it stood.
@@ -315,14 +428,12 @@ impl<'a> Tree<'a> {
             stood.ctime(),
             stood.ctime_nsec(),
         );
-        let cache = || self.cache.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((kept, entries)) = cache().get(path)
-            && *kept == stamp
-        {
-            return Ok(entries.clone());
-        }
-        let entries = Arc::new(reader::read(&fs::read(path).map_err(unreadable)?));
-        cache().insert(path.to_owned(), (stamp, entries.clone()));
+        let entries = match self.before.get(path) {
+            Some((kept, entries)) if *kept == stamp => entries.clone(),
+            _ => Arc::new(reader::read(&fs::read(path).map_err(unreadable)?)),
+        };
+        let kept = (stamp, entries.clone());
+        self.after.borrow_mut().insert(path.to_owned(), kept);
         Ok(entries)
     }
 
@@ -334,7 +445,7 @@ impl<'a> Tree<'a> {
         watched: bool,
     ) -> Option<(Effect, Why)> {
         let to = &*reference.to;
-        let retired = systemd.retired.iter().any(|name| name == to);
+        let retired = self.is_retired(systemd, to);
         if !retired && !watched {
             return None;
         }
@@ -357,7 +468,14 @@ impl<'a> Tree<'a> {
                 return None;
             }
         }
-        let needs = matches!(reference.directive, "Requires" | "Requisite" | "BindsTo");
+        let needs = match reference.directive {
+            // systemd passes over a link that leads to a mask.
+            "Requires" => reference.line.is_some() || state != Some(Why::Masked),
+            "Requisite" | "BindsTo" | "Unit" => true,
+            // A socket that starts an instance for each connection misses it only then.
+            "Service" => template(to).as_deref() != Some(to),
+            _ => false,
+        };
         let effect = if needs && state.is_some() {
             Effect::Blocks
         } else {
@@ -365,6 +483,62 @@ impl<'a> Tree<'a> {
         };
         Some((effect, why))
     }
+
+    /// Whether a unit is retired by this name, by the one that it is an alias of, or as an instance
+    /// of a retired template.
+    fn is_retired(&self, systemd: &Systemd, name: &str) -> bool {
+        let real = self.real_name(name);
+        let names = [Some(real.to_owned()), template(real), template(name)];
+        let is = |retired: &String| retired == name || names.iter().flatten().any(|n| n == retired);
+        systemd.retired.iter().any(is)
+    }
+}
+
+/// The names of the drop-in directories of a unit, without their `.d`, the most specific first:
+/// `a-b.service`, `a-.service` and `service`.
+fn drop_in_names(unit: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let own = (template(unit).as_deref() != Some(unit)).then(|| template(unit));
+    for name in [Some(unit.to_owned()), own.flatten()].into_iter().flatten() {
+        let stem = name.split_once('@').or_else(|| name.rsplit_once('.'));
+        let stem = stem.map_or("", |(stem, _)| stem);
+        let rest = name.get(stem.len()..).unwrap_or_default();
+        let dashes = stem.match_indices('-').map(|(at, _)| at).rev();
+        let prefixes = dashes.filter_map(|at| stem.get(..=at));
+        let prefixes: Vec<String> = prefixes
+            .filter(|prefix| *prefix != stem)
+            .map(|prefix| format!("{prefix}{rest}"))
+            .collect();
+        names.push(name);
+        names.extend(prefixes);
+    }
+    names.extend(unit_type(unit).map(str::to_owned));
+    names
+}
+
+/// Whether this stands in a directory that programs fill anew at each boot or start.
+fn is_made(path: &Path) -> bool {
+    let directory = path.parent().unwrap_or(path).to_string_lossy();
+    directory.contains("/generator") || directory.ends_with("/transient")
+}
+
+/// Whether a link below `.wants` leads to /dev/null, or is an empty file: this is how an
+/// administrator takes back one that a package brings.
+fn is_taken_back(link: &Path) -> bool {
+    match fs::read_link(link) {
+        Ok(target) => target == Path::new("/dev/null"),
+        Err(_) => is_mask(link),
+    }
+}
+
+/// An empty file, or a link to /dev/null.
+fn is_mask(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|stood| !stood.is_file() || stood.size() == 0)
+}
+
+/// An instance of a template: `a@b.service`.
+fn is_instance(name: &str) -> bool {
+    template(name).is_some_and(|template| template != name)
 }
 
 /// Each unit that one assignment names.
@@ -414,12 +588,6 @@ fn expand(word: &str, unit: &str) -> Option<String> {
         }
     }
     Some(expanded)
-}
-
-/// The name without its suffix where a unit of this type starts the service of the same name.
-fn activator(unit: &str) -> Option<&str> {
-    let (stem, end) = unit.rsplit_once('.')?;
-    matches!(end, "timer" | "path").then_some(stem)
 }
 
 /// The type that a unit's name ends in; `None` if it is no unit's name.
@@ -598,13 +766,18 @@ mod tests {
         host.link("/dev/null", "etc/off.service");
         host.link("real.service", "lib/alias.service");
         host.link("../w-a@.service", "etc/w-t.target.wants/w-a@2.service");
-        host.link("/dev/null", "etc/w-t.target.requires/nope.service");
+        host.link("../nope.service", "etc/w-t.target.requires/nope.service");
+        host.link("/dev/null", "etc/w-t.target.requires/back.service");
+        host.link("../back.service", "lib/w-t.target.requires/back.service");
         assert_eq!(
             host.dangling(),
             [
                 "main.service Requires empty.service blocks masked etc/main.service:3",
                 "main.service Requires masked.service blocks masked etc/main.service:3",
                 "main.service Wants no@x.service clutter no_file etc/main.service:2",
+                "w-a@1.service After missing-1.service clutter no_file etc/w-a@.service:2",
+                "w-a@2.service After missing-2.service clutter no_file etc/w-a@.service:2",
+                "w-a@2.service After w-2.service clutter no_file etc/w-a@.service:2",
                 "w-t.target Requires nope.service blocks no_file etc/w-t.target.requires/nope.service",
             ]
         );
@@ -627,11 +800,147 @@ mod tests {
         assert_eq!(
             host.dangling(),
             [
-                "w-tick.timer Unit w-tick.service clutter no_file etc/w-tick.timer",
-                "w-tock.timer Unit other.service clutter no_file etc/w-tock.timer:2",
+                "w-tick.timer Unit w-tick.service blocks no_file etc/w-tick.timer",
+                "w-tock.timer Unit other.service blocks no_file etc/w-tock.timer:2",
                 "w-x-y.service After prefix.service clutter no_file lib/w-x-.service.d/10.conf:2",
             ]
         );
+    }
+
+    #[test]
+    fn only_sections_that_systemd_reads_count() {
+        let host = Host::new(&[(
+            "etc/main.service",
+            "After=a.service\n[X-Own]\nAfter=b.service\n[Service]\nAfter=c.service\nUnit=d.service\n\
+             Sockets=e.socket\n[Unit]\nAfter=f.service\nAfter=\n",
+        )]);
+        assert_eq!(
+            host.dangling(),
+            [
+                "main.service Sockets e.socket clutter no_file etc/main.service:7",
+                "main.service After f.service clutter no_file etc/main.service:9",
+            ]
+        );
+    }
+
+    #[test]
+    fn sockets_start_the_service_of_their_name() {
+        let host = Host::new(&[
+            ("etc/w-a.socket", "[Socket]\nListenStream=/a\n"),
+            ("etc/w-b.socket", "[Socket]\nAccept=Yes\n"),
+            ("etc/w-c.socket", "[Socket]\nService=no.service\n"),
+            ("etc/w-d.socket", "[Socket]\nAccept=no\n"),
+            ("etc/w-d.service", "[Service]\n"),
+            ("etc/w-e.socket", ""),
+        ]);
+        assert_eq!(
+            host.dangling(),
+            [
+                "w-a.socket Service w-a.service blocks no_file etc/w-a.socket",
+                "w-b.socket Service w-b@.service clutter no_file etc/w-b.socket",
+                "w-c.socket Service no.service blocks no_file etc/w-c.socket:2",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_retired_unit_is_known_by_its_aliases_and_from_drop_ins_without_a_unit() {
+        let host = Host::new(&[
+            ("etc/old.service", "[Service]\n"),
+            ("etc/other.service", "[Unit]\nAfter=nick.service\n"),
+            ("etc/none.service.d/x.conf", "[Unit]\nAfter=old.service\n"),
+        ]);
+        host.link("old.service", "etc/nick.service");
+        assert_eq!(
+            host.dangling(),
+            [
+                "none.service After old.service clutter retired etc/none.service.d/x.conf:2",
+                "other.service After nick.service clutter retired etc/other.service:2",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_link_within_the_directories_is_an_alias_and_one_out_of_them_a_unit() {
+        let host = Host::new(&[
+            ("opt/other.service", "[Unit]\nAfter=a.service\n"),
+            ("lib/w-real.service", "[Service]\n"),
+            ("etc/w-nick.service.d/x.conf", "[Unit]\nAfter=b.service\n"),
+        ]);
+        host.link("../opt/other.service", "etc/w-linked.service");
+        host.link("../lib/w-real.service", "etc/w-nick.service");
+        host.link("w-round.service", "etc/w-circle.service");
+        host.link("w-circle.service", "etc/w-round.service");
+        assert_eq!(
+            host.dangling(),
+            [
+                "w-linked.service After a.service clutter no_file etc/w-linked.service:2",
+                "w-real.service After b.service clutter no_file etc/w-nick.service.d/x.conf:2",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_programs_make_is_not_read_but_its_drop_ins_are() {
+        let host = Host::new(&[
+            (
+                "run/systemd/generator/w-made.service",
+                "[Unit]\nAfter=a.service old.service\n",
+            ),
+            ("etc/w-made.service.d/x.conf", "[Unit]\nAfter=b.service\n"),
+        ]);
+        assert_eq!(
+            host.dangling(),
+            ["w-made.service After b.service clutter no_file etc/w-made.service.d/x.conf:2"]
+        );
+    }
+
+    #[test]
+    fn drop_ins_are_looked_for_below_these_names() {
+        assert_eq!(
+            drop_in_names("a-b-c.service"),
+            ["a-b-c.service", "a-b-.service", "a-.service", "service"]
+        );
+        assert_eq!(
+            drop_in_names("a-b@c-d.service"),
+            [
+                "a-b@c-d.service",
+                "a-@c-d.service",
+                "a-b@.service",
+                "a-@.service",
+                "service"
+            ]
+        );
+        assert_eq!(drop_in_names("a-.service"), ["a-.service", "service"]);
+        assert_eq!(drop_in_names("-.mount"), ["-.mount", "mount"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_hides_nothing_else() {
+        let host = Host::new(&[
+            ("etc/main.service", "[Unit]\nAfter=a.service\n"),
+            ("etc/w-x.service/is-a-directory", ""),
+        ]);
+        // Not even root can follow a link to itself.
+        host.link("w-loop.service", "etc/w-loop.service");
+        assert_eq!(host.dangling().len(), 1);
+        host.write("etc/main.service", "[Unit]\n");
+        let error = host.look(&Cache::default()).unwrap_err();
+        assert!(error.contains("etc/w-loop.service"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_forgotten() {
+        let host = Host::new(&[
+            ("etc/main.service", "[Unit]\n"),
+            ("etc/w-a.service", "[Unit]\n"),
+        ]);
+        let cache = Cache::default();
+        host.look(&cache).unwrap();
+        assert_eq!(cache.0.lock().unwrap().len(), 2);
+        fs::remove_file(host.0.path().join("etc/w-a.service")).unwrap();
+        host.look(&cache).unwrap();
+        assert_eq!(cache.0.lock().unwrap().len(), 1);
     }
 
     #[test]
