@@ -249,13 +249,8 @@ mod tests {
     #[tokio::test]
     async fn what_was_not_begun_by_the_deadline_is_free_again() {
         let workers = Workers::default();
-        assert_eq!(
-            workers
-                .run_one("a", Instant::now(), || 1)
-                .await
-                .unwrap_or(1),
-            1
-        );
-        assert_eq!(workers.run_one("a", soon(), || 2).await.unwrap_or(2), 2);
+        // Whether it is still begun depends on the clock; that it can be tried again does not.
+        workers.run_one("a", Instant::now(), || 1).await;
+        assert_eq!(workers.run_one("a", soon(), || 2).await, Some(2));
     }
 }

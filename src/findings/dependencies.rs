@@ -103,7 +103,9 @@ fn same(found: &[IpAddr], expected: &[IpAddr]) -> bool {
     found.iter().collect::<BTreeSet<_>>() == expected.iter().collect::<BTreeSet<_>>()
 }
 
-/// How a name stands: what its users get, and what the hosts file holds besides.
+/// How a name stands: what its users get, and what the hosts file holds besides. Of a name that is
+/// resolved as a service, the service's hosts file decides, then DNS: what the exporter itself gets
+/// says nothing of it.
 pub fn hostname_stands(hostname: &Hostname) -> (Status, Option<String>) {
     let name = &hostname.name;
     let expected = addresses(&hostname.expected);
@@ -116,60 +118,67 @@ pub fn hostname_stands(hostname: &Hostname) -> (Status, Option<String>) {
             lookup.answer.as_ref().map_err(String::as_str)
         })
     };
-    let (nss, hosts, dns) = (
-        lookup(Resolver::Nss),
-        lookup(Resolver::Hosts),
-        lookup(Resolver::Dns),
-    );
-    let mut standing = (Status::Holds, None);
-    let mut found = |status, sentence| {
-        if standing.0 < status {
-            standing = (status, Some(sentence));
-        }
-    };
-    match nss {
-        Ok(Answer::Addresses(got)) if same(got, &hostname.expected) => {}
-        Ok(Answer::Addresses(got)) => found(
-            Status::Violated,
-            format!("{name} resolves to {}, not to {expected}", addresses(got)),
-        ),
-        Ok(Answer::Failure(_, why)) => found(
-            Status::Violated,
-            format!("{name} does not resolve ({why}): expected {expected}"),
-        ),
-        Err(why) => found(
-            Status::Unknown,
-            format!("{name} could not be looked up: {why}"),
-        ),
-    }
     let file = match &hostname.resolved_as {
         Some(unit) => format!("the hosts file that {unit} sees"),
         None => "the hosts file".to_owned(),
     };
-    match hosts {
-        Ok(Answer::Addresses(got)) if same(got, &hostname.expected) => {}
-        Ok(Answer::Addresses(got)) => found(
+    let hosts = match lookup(Resolver::Hosts) {
+        Ok(Answer::Addresses(found)) if same(found, &hostname.expected) => (Status::Holds, None),
+        Ok(Answer::Addresses(found)) => (
             Status::Violated,
-            format!(
+            Some(format!(
                 "{file} gives {name} the addresses {}, not only {expected}: delete the wrong lines",
-                addresses(got)
-            ),
+                addresses(found)
+            )),
         ),
-        // The exporter's own look-up does not tell what a service with another file gets.
-        Ok(Answer::Failure(..)) if hostname.resolved_as.is_some() => match dns {
-            Ok(Answer::Addresses(got)) if same(got, &hostname.expected) => {}
-            _ => found(
+        Ok(Answer::Failure(..)) if hostname.resolved_as.is_none() => (Status::Holds, None),
+        // No line of its own: then it gets what DNS says.
+        Ok(Answer::Failure(..)) => match lookup(Resolver::Dns) {
+            Ok(Answer::Addresses(found)) if same(found, &hostname.expected) => {
+                (Status::Holds, None)
+            }
+            Ok(_) => (
                 Status::Violated,
-                format!("{file} has no line for {name}, nor does DNS give it {expected}"),
+                Some(format!(
+                    "{file} has no line for {name}, nor does DNS give it {expected}"
+                )),
+            ),
+            Err(why) => (
+                Status::Unknown,
+                Some(format!(
+                    "{file} has no line for {name}, and DNS could not be asked: {why}"
+                )),
             ),
         },
-        Ok(Answer::Failure(..)) => {}
-        Err(why) => found(
+        Err(why) => (
             Status::Unknown,
-            format!("{file} could not be read for {name}: {why}"),
+            Some(format!("{file} could not be read for {name}: {why}")),
         ),
+    };
+    if hostname.resolved_as.is_some() {
+        return hosts;
     }
-    standing
+    let nss = match lookup(Resolver::Nss) {
+        Ok(Answer::Addresses(found)) if same(found, &hostname.expected) => (Status::Holds, None),
+        Ok(Answer::Addresses(found)) => (
+            Status::Violated,
+            Some(format!(
+                "{name} resolves to {}, not to {expected}",
+                addresses(found)
+            )),
+        ),
+        Ok(Answer::Failure(_, why)) => (
+            Status::Violated,
+            Some(format!(
+                "{name} does not resolve ({why}): expected {expected}"
+            )),
+        ),
+        Err(why) => (
+            Status::Unknown,
+            Some(format!("{name} could not be looked up: {why}")),
+        ),
+    };
+    if hosts.0 > nss.0 { hosts } else { nss }
 }
 
 fn addresses(list: &[IpAddr]) -> String {
@@ -434,4 +443,148 @@ pub fn causes(observation: &Observation, judged: &Judged) -> Vec<(&'static str, 
         }
     }
     causes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::probe::hostname::Reason;
+    use crate::probe::write_path;
+    use crate::systemd::unit::Unit;
+
+    type Told<'a> = Result<&'a [&'a str], &'a str>;
+
+    /// What each resolver says of a name that should be 127.0.0.1; no address is a failure.
+    fn hostname(as_service: bool, nss: Told<'_>, hosts: Told<'_>, dns: Told<'_>) -> Status {
+        let lookup = |resolver, told: Told<'_>| Lookup {
+            resolver,
+            took: Duration::ZERO,
+            answer: match told {
+                Ok([]) => Ok(Answer::Failure(Reason::NotFound, "no such name".to_owned())),
+                Ok(found) => Ok(Answer::Addresses(
+                    found.iter().map(|ip| ip.parse().unwrap()).collect(),
+                )),
+                Err(why) => Err(why.to_owned()),
+            },
+        };
+        let hostname = Hostname {
+            name: "alias".to_owned(),
+            expected: vec!["127.0.0.1".parse().unwrap()],
+            resolved_as: as_service.then(|| "a.service".to_owned()),
+            lookups: vec![
+                lookup(Resolver::Nss, nss),
+                lookup(Resolver::Hosts, hosts),
+                lookup(Resolver::Dns, dns),
+            ],
+            persistence: Ok(Persistence::Kept(String::new())),
+        };
+        let (status, sentence) = hostname_stands(&hostname);
+        assert_eq!(status == Status::Holds, sentence.is_none(), "{sentence:?}");
+        status
+    }
+
+    const RIGHT: Told<'_> = Ok(&["127.0.0.1"]);
+    const WRONG: Told<'_> = Ok(&["10.0.0.5"]);
+    const BOTH: Told<'_> = Ok(&["10.0.0.5", "127.0.0.1"]);
+    const NONE: Told<'_> = Ok(&[]);
+    const UNTOLD: Told<'_> = Err("not permitted");
+
+    #[test]
+    fn a_name_stands_by_what_the_services_get_and_by_the_hosts_file() {
+        let of = |nss, hosts, dns| hostname(false, nss, hosts, dns);
+        assert_eq!(of(RIGHT, RIGHT, NONE), Status::Holds);
+        assert_eq!(of(RIGHT, NONE, RIGHT), Status::Holds, "from DNS");
+        assert_eq!(of(RIGHT, RIGHT, UNTOLD), Status::Holds);
+        assert_eq!(of(RIGHT, BOTH, NONE), Status::Violated);
+        assert_eq!(of(WRONG, NONE, WRONG), Status::Violated);
+        assert_eq!(of(NONE, NONE, NONE), Status::Violated);
+        assert_eq!(of(UNTOLD, RIGHT, RIGHT), Status::Unknown);
+        assert_eq!(of(RIGHT, UNTOLD, RIGHT), Status::Unknown);
+        assert_eq!(of(NONE, UNTOLD, NONE), Status::Violated);
+    }
+
+    #[test]
+    fn a_name_of_a_service_stands_by_what_that_service_sees() {
+        let of = |nss, hosts, dns| hostname(true, nss, hosts, dns);
+        assert_eq!(of(WRONG, RIGHT, NONE), Status::Holds);
+        assert_eq!(of(NONE, NONE, RIGHT), Status::Holds);
+        assert_eq!(of(RIGHT, NONE, NONE), Status::Violated);
+        assert_eq!(of(RIGHT, BOTH, RIGHT), Status::Violated);
+        assert_eq!(of(RIGHT, UNTOLD, RIGHT), Status::Unknown);
+        assert_eq!(of(RIGHT, NONE, UNTOLD), Status::Unknown);
+    }
+
+    #[test]
+    fn a_redis_must_answer_and_not_be_known_to_refuse_writes() {
+        let of = |up, writable| {
+            redis_stands(&Redis {
+                name: "r".to_owned(),
+                address: String::new(),
+                phases: Vec::new(),
+                up,
+                failure: None,
+                writable,
+                canary: false,
+                started: None,
+            })
+        };
+        assert_eq!(of(true, Some(true)), Status::Holds);
+        assert_eq!(of(true, None), Status::Holds);
+        assert_eq!(of(true, Some(false)), Status::Violated);
+        assert_eq!(of(false, None), Status::Violated);
+    }
+
+    #[test]
+    fn a_path_counts_where_its_unit_runs_or_should() {
+        use write_path::Reason::{Denied, Ok, ReadOnly, Starting, Unknown};
+        let of = |expected, in_baseline, now: Option<write_path::Reason>, next| {
+            let verdict = |reason| Verdict {
+                reason,
+                sentence: String::new(),
+            };
+            let path = WritePath {
+                unit: "a.service".into(),
+                path: "/x".into(),
+                in_baseline,
+                now: now.map(verdict),
+                next_start: verdict(next),
+                room: None,
+            };
+            let judged = Judged {
+                unit: Arc::new(Unit::new("a.service", 0)),
+                expected,
+                tier: 1,
+                because: None,
+                deviations: Vec::new(),
+                causes: Vec::new(),
+                clue: None,
+            };
+            path_stands(&path, &judged)
+        };
+        assert_eq!(of("running", true, Some(Ok), Denied), Some(Status::Holds));
+        assert_eq!(
+            of("running", true, Some(ReadOnly), Ok),
+            Some(Status::Violated)
+        );
+        assert_eq!(of("running", false, None, Denied), Some(Status::Violated));
+        assert_eq!(
+            of("running", true, Some(Unknown), Ok),
+            Some(Status::Unknown)
+        );
+        assert_eq!(of("running", false, Some(Unknown), Ok), None);
+        // A process that is only just starting may still be outside of its sandbox.
+        assert_eq!(
+            of("running", true, Some(Starting), Denied),
+            Some(Status::Violated)
+        );
+        assert_eq!(of("disabled", true, None, Denied), None);
+        assert_eq!(
+            of("disabled", true, Some(Denied), Ok),
+            Some(Status::Violated)
+        );
+        assert_eq!(of("watched", false, None, Denied), None);
+    }
 }
