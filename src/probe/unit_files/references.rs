@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fs;
+use std::fs::{self, FileType};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -57,6 +57,9 @@ pub struct Cache(Mutex<HashMap<PathBuf, Kept>>);
 
 /// What a file said, and how it stood then.
 type Kept = (Stamp, Arc<Vec<Entry>>);
+
+/// How the directories beside the unit files end.
+const DIRECTORIES: [&str; 4] = ["wants", "requires", "upholds", "d"];
 
 /// Everything in the directories of unit files, read once.
 #[derive(Default)]
@@ -202,6 +205,8 @@ impl Tree {
     }
 
     fn read(&mut self, unit_path: &[String]) -> Result<(), String> {
+        // Names of unit files that are links, so that nothing else is asked where it leads.
+        let mut links = Vec::new();
         for directory in unit_path {
             // `/lib` and `/usr/lib` may be one and the same.
             let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.into());
@@ -209,28 +214,36 @@ impl Tree {
                 continue;
             }
             self.directories.push(real);
-            for path in list(Path::new(directory))? {
+            for (path, kind) in list(Path::new(directory))? {
                 let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
                     continue;
                 };
                 let name = name.to_owned();
-                if let Some((unit, end)) = name.rsplit_once('.')
-                    && path.is_dir()
-                {
-                    if !is_made(&path)
-                        && let Err(error) = self.directory(unit, end, &path)
-                    {
-                        self.unreadable.push(error);
+                let Some((unit, end)) = name.rsplit_once('.') else {
+                    continue;
+                };
+                if unit_type(&name).is_some() && !kind.is_dir() {
+                    if kind.is_symlink() && !self.files.contains_key(&name) {
+                        links.push(name.clone());
                     }
-                } else if unit_type(&name).is_some() {
                     self.files.entry(name).or_insert(path);
+                } else if DIRECTORIES.contains(&end)
+                    && (kind.is_dir() || (kind.is_symlink() && path.is_dir()))
+                    && !is_made(&path)
+                    && let Err(error) = self.directory(unit, end, &path)
+                {
+                    self.unreadable.push(error);
                 }
             }
         }
         self.links.retain(|_, link| !is_taken_back(link));
-        let alias =
-            |(name, path): (&String, &PathBuf)| Some((name.clone(), self.alias(name, path)?));
-        self.alias_of = self.files.iter().filter_map(alias).collect();
+        for name in links {
+            let alias = self
+                .files
+                .get(&name)
+                .and_then(|path| self.alias(&name, path));
+            self.alias_of.extend(alias.map(|other| (name, other)));
+        }
         Ok(())
     }
 
@@ -243,7 +256,7 @@ impl Tree {
             "d" => {
                 let rank = self.directories.len();
                 let drop_ins = self.drop_ins.entry(unit.to_owned()).or_default();
-                for file in list(path)? {
+                for (file, _) in list(path)? {
                     if let Some(name) = file.file_name().and_then(|name| name.to_str())
                         && name.ends_with(".conf")
                     {
@@ -254,7 +267,7 @@ impl Tree {
             }
             _ => return Ok(()),
         };
-        for link in list(path)? {
+        for (link, _) in list(path)? {
             if let Some(to) = link.file_name().and_then(|name| name.to_str()) {
                 let key = (unit.to_owned(), directive, to.to_owned());
                 self.links.entry(key).or_insert(link);
@@ -272,7 +285,11 @@ impl Tree {
         if !is_other || unit_type(other).is_none() {
             return None;
         }
-        let directory = path.parent()?.join(target.parent()?);
+        let parent = target.parent()?;
+        if parent.as_os_str().is_empty() {
+            return Some(other.to_owned());
+        }
+        let directory = path.parent()?.join(parent);
         let directory = fs::canonicalize(directory).ok()?;
         self.directories
             .contains(&directory)
@@ -604,8 +621,8 @@ fn template(name: &str) -> Option<String> {
     Some(format!("{prefix}@.{end}"))
 }
 
-/// What a directory holds, sorted; nothing if there is no such directory.
-fn list(directory: &Path) -> Result<Vec<PathBuf>, String> {
+/// What a directory holds, and of which kind that is, links not followed; sorted; nothing if there is no such directory.
+fn list(directory: &Path) -> Result<Vec<(PathBuf, FileType)>, String> {
     let unreadable = |error| {
         format!(
             "reading {}: {error}; let the exporter's user read it",
@@ -619,9 +636,16 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, String> {
     };
     let mut paths = Vec::new();
     for entry in entries {
-        paths.push(entry.map_err(unreadable)?.path());
+        let entry = entry.map_err(unreadable)?;
+        let kind = match entry.file_type() {
+            Ok(kind) => kind,
+            // It went away meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(unreadable(error)),
+        };
+        paths.push((entry.path(), kind));
     }
-    paths.sort_unstable();
+    paths.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     Ok(paths)
 }
 
