@@ -111,11 +111,17 @@ impl<'m> Server<'m> {
     /// The answer to one GET request.
     #[track_caller]
     pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response {
-        let mut request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n", self.port);
+        self.request("GET", path, headers, "")
+    }
+
+    fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+        let port = self.port;
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n");
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("Connection: close\r\n\r\n");
+        request.push_str(body);
 
         let stream = self.machine.connect(self.port);
         let mut stream = stream.unwrap_or_else(|error| panic!("{error}, its log: {}", self.log()));
@@ -142,6 +148,32 @@ impl<'m> Server<'m> {
         let response = self.get("/metrics", &[timeout]);
         assert_eq!(response.status, 200, "{response:?}");
         Metrics::parse(&response.text())
+    }
+
+    /// Waits until a Prometheus or an Alertmanager says that it is ready.
+    #[track_caller]
+    pub fn wait_until_ready(&self) {
+        wait_for(&format!("{} to be ready", self.service), PATIENCE, || {
+            // It may be on its way to listen.
+            self.machine
+                .connect(self.port)
+                .map_err(|error| format!("{error}, its log: {}", self.log()))?;
+            match self.get("/-/ready", &[]).status {
+                200 => Ok(()),
+                status => Err(format!("{status}, its log: {}", self.log())),
+            }
+        });
+    }
+
+    /// What it logged at level warn or worse.
+    #[track_caller]
+    pub fn complaints(&self) -> String {
+        let levels = ["level=warn", "level=error", "level=WARN", "level=ERROR"];
+        let log = self.log();
+        let lines = log
+            .lines()
+            .filter(|line| levels.iter().any(|level| line.contains(level)));
+        lines.map(|line| format!("{line}\n")).collect()
     }
 
     /// The server's process, by the host's number.
@@ -197,16 +229,16 @@ impl Response {
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
         let body = answer[end + 4..].to_vec();
-        let response = Self {
+        let mut response = Self {
             status: status.parse().unwrap(),
             headers,
             body,
         };
-        assert_eq!(
-            response.header("transfer-encoding"),
-            None,
-            "only whole bodies are understood here"
-        );
+        match response.header("transfer-encoding") {
+            None => {}
+            Some("chunked") => response.body = unchunked(&response.body),
+            Some(other) => panic!("a transfer coding that is not understood here: {other}"),
+        }
         response
     }
 
@@ -221,4 +253,33 @@ impl Response {
     pub fn text(&self) -> String {
         String::from_utf8(self.body.clone()).expect("the body is text")
     }
+}
+
+/// The body that these chunks make up.
+#[track_caller]
+fn unchunked(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks
+            .windows(2)
+            .position(|two| two == b"\r\n")
+            .expect("a line with the length of a chunk");
+        let length = std::str::from_utf8(&chunks[..end]).expect("a length is text");
+        let length = usize::from_str_radix(length, 16).expect("a length is hexadecimal");
+        if length == 0 {
+            return body;
+        }
+        let start = end + 2;
+        body.extend_from_slice(&chunks[start..start + length]);
+        chunks = &chunks[start + length + 2..];
+    }
+}
+
+#[test]
+fn chunks_make_a_body() {
+    assert_eq!(
+        unchunked(b"4\r\nfour\r\nB\r\n and\r\n more\r\n0\r\n\r\n"),
+        b"four and\r\n more"
+    );
+    assert_eq!(unchunked(b"0\r\n\r\n"), b"");
 }
