@@ -39,9 +39,7 @@ fn healthy(systemd: Systemd) {
         assert_eq!(target["health"], "up", "{target}");
         assert_eq!(target["lastError"], "", "{target}");
         assert_eq!(prometheus.server.complaints(), "");
-        // The next one has a log of its own.
-        machine
-            .sh("systemctl stop prometheus-under-test; rm /run/prometheus-under-test.service.log");
+        prometheus.server.stop();
     }
 
     let text = exporter.get("/metrics", &[("Accept", "text/plain; version=0.0.4")]);

@@ -8,6 +8,7 @@
     reason = "a helper that cannot do its work has to fail its test"
 )]
 
+mod deploy;
 mod expect;
 mod failures;
 mod harness;
@@ -25,6 +26,7 @@ mod prometheus;
 mod restarts;
 mod server;
 mod snapshot;
+mod stack;
 mod unit_files;
 mod units;
 mod wait;

@@ -11,6 +11,7 @@ use crate::wait::{PATIENCE, wait_for};
 
 const BINARY: &str = "/usr/local/bin/baseline-exporter";
 const EXPORTER_PORT: u16 = 9990;
+const DEFAULT_PORT: u16 = 20107;
 
 /// A service that listens on the machine's loopback.
 #[derive(Debug)]
@@ -26,6 +27,15 @@ impl Machine {
     pub fn exporter(&self, args: &[&str]) -> Server<'_> {
         self.exporter_as("exporter", args)
             .unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The exporter as it is started without any flag, on its default port.
+    #[track_caller]
+    pub fn exporter_by_default(&self) -> Server<'_> {
+        self.install_exporter();
+        let service = "baseline-exporter.service";
+        let server = Server::start(self, service, "exporter", DEFAULT_PORT, &[BINARY]);
+        server.unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// The exporter, running under `user`. The error says why it does not listen, with its log.
@@ -174,6 +184,13 @@ impl<'m> Server<'m> {
             .lines()
             .filter(|line| levels.iter().any(|level| line.contains(level)));
         lines.map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Stops it and removes its log, so that the next of its name has a log of its own.
+    #[track_caller]
+    pub fn stop(self) {
+        self.machine.systemctl(&["stop", &self.service]);
+        self.machine.run(&["rm", &self.log_path()]);
     }
 
     /// The server's process, by the host's number.
