@@ -8,6 +8,7 @@
     reason = "a helper that cannot do its work has to fail its test"
 )]
 
+mod alertmanager;
 mod deploy;
 mod expect;
 mod failures;
@@ -30,6 +31,7 @@ mod stack;
 mod unit_files;
 mod units;
 mod wait;
+mod webhook;
 mod world;
 mod write_path_cases;
 mod write_paths;

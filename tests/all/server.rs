@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 
 use rustix::process::Pid;
+use serde_json::Value;
 
 use crate::machine::{Machine, Output};
 use crate::metrics::Metrics;
@@ -122,6 +123,18 @@ impl<'m> Server<'m> {
     #[track_caller]
     pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response {
         self.request("GET", path, headers, "")
+    }
+
+    /// The answer to one POST request whose body is JSON.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: &Value) -> Response {
+        let body = body.to_string();
+        let length = body.len().to_string();
+        let headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", &length),
+        ];
+        self.request("POST", path, &headers, &body)
     }
 
     fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {

@@ -8,6 +8,9 @@ use crate::machine::Machine;
 /// Where the machine has `deploy/` and `rules/`.
 pub const TREE: &str = "/srv/baseline-exporter";
 
+/// Where the shipped Alertmanager configuration sends its notifications.
+pub const WEBHOOK_PORT: u16 = 20108;
+
 /// Copies `deploy/` and `rules/` into the machine, each YAML file as `change` makes it.
 #[track_caller]
 pub fn install(machine: &Machine, change: impl Fn(&str) -> String) {
@@ -30,10 +33,32 @@ pub fn install(machine: &Machine, change: impl Fn(&str) -> String) {
     }
 }
 
+/// Rules or an Alertmanager configuration with the durations that delay a page divided by `factor`:
+/// `for`, `keep_firing_for`, and how often a group is evaluated, notified of and repeated. None that
+/// is not zero becomes shorter than a second. Understands keys that stand on lines of their own.
+pub fn shorten(text: &str, factor: u64) -> String {
+    let keys = [
+        "for",
+        "keep_firing_for",
+        "interval",
+        "group_wait",
+        "group_interval",
+        "repeat_interval",
+    ];
+    with_durations(text, &keys, |duration| shortened(duration, factor))
+}
+
 /// A Prometheus configuration that scrapes and evaluates every second.
 pub fn every_second(text: &str) -> String {
     let keys = ["scrape_interval", "scrape_timeout", "evaluation_interval"];
     with_durations(text, &keys, |_| 1000)
+}
+
+fn shortened(milliseconds: u64, factor: u64) -> u64 {
+    match milliseconds {
+        0 => 0,
+        _ => (milliseconds / factor).max(1000),
+    }
 }
 
 /// The text with the durations of these keys changed, in milliseconds.
@@ -82,7 +107,41 @@ fn milliseconds(text: &str) -> Option<u64> {
 }
 
 #[test]
-fn only_scrapes_and_evaluations_are_every_second() {
+fn only_durations_that_delay_a_page_are_shortened() {
+    let rules = "\
+groups:
+  - name: units
+    interval: 1m # a comment
+    rules:
+      - alert: A
+        expr: |
+          rate(x_total[5m]) > 0 # for: 5m
+        for: 1h30m
+        keep_firing_for: \"90s\"
+      - for: 30s
+        expr: max_over_time(x[10m:1m])
+";
+    let shortened = "\
+groups:
+  - name: units
+    interval: 1000ms
+    rules:
+      - alert: A
+        expr: |
+          rate(x_total[5m]) > 0 # for: 5m
+        for: 90000ms
+        keep_firing_for: 1500ms
+      - for: 1000ms
+        expr: max_over_time(x[10m:1m])
+";
+    assert_eq!(shorten(rules, 60), shortened);
+    assert_eq!(every_second(rules), rules);
+
+    let route = "  group_wait: 0s\n  group_interval: 5m\n  repeat_interval: 1d\n# group_wait: 1m\n";
+    assert_eq!(
+        shorten(route, 20),
+        "  group_wait: 0ms\n  group_interval: 15000ms\n  repeat_interval: 4320000ms\n# group_wait: 1m\n"
+    );
     assert_eq!(
         every_second("  scrape_interval: 15s\n  scrape_timeout: 10s\n  interval: 15s\n"),
         "  scrape_interval: 1000ms\n  scrape_timeout: 1000ms\n  interval: 15s\n"
