@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -10,11 +11,159 @@ use crate::alertmanager::{Alertmanager, install_default_templates};
 use crate::machine::{Machine, Systemd};
 use crate::prometheus::{Generation, Prometheus};
 use crate::server::Server;
-use crate::stack::{self, TREE, WEBHOOK_PORT};
+use crate::stack::{self, Stack, TREE, WEBHOOK_PORT};
 use crate::wait::{PATIENCE, wait_for};
 use crate::webhook::Webhook;
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+const BROKEN: &str = "quantum-execution.service";
+
+/// Longer than any alert's `for`, and then some scrapes, evaluations and group intervals.
+const SHIPPED_DURATIONS: Duration = Duration::from_secs(240);
+
+/// All three at once: most of the time they wait for the next scrape, evaluation or notification.
+#[test]
+fn the_shipped_files_page() {
+    std::thread::scope(|scope| {
+        for generation in Generation::ALL {
+            scope.spawn(move || page_with_the_shipped_files(generation));
+        }
+    });
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "shown by --nocapture, and where the test fails"
+)]
+fn page_with_the_shipped_files(generation: Generation) {
+    let Some(machine) = Machine::boot(Systemd::V252) else {
+        return;
+    };
+    machine.world();
+    stand_in_for_rules(&machine);
+    let _exporter = machine.exporter_by_default();
+    let stack = Stack::as_shipped(&machine, generation);
+    break_unit(&machine);
+    let broken = Instant::now();
+
+    wait_for("both targets to be up", PATIENCE, || {
+        let targets = stack.prometheus.get("targets?state=active");
+        let targets = targets["activeTargets"].as_array().unwrap();
+        let up = targets.iter().filter(|target| target["health"] == "up");
+        if up.count() == 2 {
+            Ok(())
+        } else {
+            Err(format!("{targets:?}"))
+        }
+    });
+    wait_for("the page", SHIPPED_DURATIONS, || {
+        match firing_pages(&stack) {
+            0 => Err(format!("{:?}", stack.webhook.received())),
+            _ => Ok(()),
+        }
+    });
+    let seconds = stack.pages()[0].at.duration_since(broken).as_secs();
+    println!("{generation:?}: paged {seconds} s after the unit failed");
+    assert_eq!(stack.prometheus.server.complaints(), "");
+    assert_eq!(stack.alertmanager.server.complaints(), "");
+}
+
+/// Neither restart pages once more, and neither loses the resolved notice.
+#[test]
+fn restarts_of_prometheus_and_alertmanager_page_nobody() {
+    let Some(machine) = Machine::boot(Systemd::V252) else {
+        return;
+    };
+    machine.world();
+    stand_in_for_rules(&machine);
+    let _exporter = machine.exporter_by_default();
+    let stack = Stack::shortened(&machine, Generation::V253, 60);
+    break_unit(&machine);
+    wait_for("the page", PATIENCE, || match firing_pages(&stack) {
+        0 => Err(format!("{:?}", stack.webhook.received())),
+        _ => Ok(()),
+    });
+    let before = firing_pages(&stack);
+    wait_for("the dead man's signal", PATIENCE, || {
+        let received = stack.webhook.received();
+        let signal = received.iter().any(|came| came.path == "/watchdog");
+        if signal {
+            Ok(())
+        } else {
+            Err(format!("{received:?}"))
+        }
+    });
+
+    stack.alertmanager.server.restart();
+    stack.prometheus.server.restart();
+    wait_for("the alert to be there again", PATIENCE, || {
+        let alerts = stack.alertmanager.alerts();
+        let found = alerts.iter().any(|alert| alert["labels"]["name"] == BROKEN);
+        if found {
+            Ok(())
+        } else {
+            Err(format!("{alerts:?}"))
+        }
+    });
+    machine.systemctl(&["start", BROKEN]);
+    wait_for("the resolved notice", PATIENCE, || {
+        let pages = stack.pages();
+        let resolved = pages.iter().any(|page| page.body["status"] == "resolved");
+        if resolved {
+            Ok(())
+        } else {
+            Err(format!("{pages:?}"))
+        }
+    });
+    assert_eq!(firing_pages(&stack), before, "{:?}", stack.pages());
+}
+
+/// How many notifications said that the broken unit's alert fires.
+fn firing_pages(stack: &Stack<'_>) -> usize {
+    let pages = stack.pages();
+    let of_unit = pages.iter().filter(|page| {
+        let mut alerts = page.alerts().iter();
+        alerts.any(|alert| alert["labels"]["name"] == BROKEN && alert["status"] == "firing")
+    });
+    of_unit.count()
+}
+
+/// Lets a unit of the world fail for good.
+fn break_unit(machine: &Machine) {
+    machine.write_file(
+        &format!("/run/systemd/system/{BROKEN}.d/once.conf"),
+        "[Service]\nRestart=no\n",
+    );
+    machine.systemctl(&["daemon-reload"]);
+    machine.systemctl(&["kill", "--signal=SEGV", BROKEN]);
+    wait_for("the unit to fail", PATIENCE, || {
+        match machine.property(BROKEN, "ActiveState").as_str() {
+            "failed" => Ok(()),
+            state => Err(state.to_owned()),
+        }
+    });
+}
+
+/// Rules for as long as there are none to ship.
+fn stand_in_for_rules(machine: &Machine) {
+    if !Path::new(REPOSITORY).join("rules").exists() {
+        machine.write_file(
+            &format!("{TREE}/rules/stand-in.rules.yml"),
+            "\
+groups:
+  - name: stand-in
+    rules:
+      - alert: BaselineWatchdog
+        expr: vector(1)
+        labels: {severity: info, component: baseline}
+      - alert: BaselineUnitFailed
+        expr: baseline_unit_deviation{deviation=\"failed\"} == 1
+        labels: {severity: critical, component: baseline, service: '{{ $labels.name }}'}
+",
+        );
+    }
+}
+
 #[test]
 fn every_generation_reads_the_prometheus_samples() {
     for generation in Generation::ALL {

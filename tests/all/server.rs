@@ -206,6 +206,13 @@ impl<'m> Server<'m> {
         self.machine.run(&["rm", &self.log_path()]);
     }
 
+    /// Restarts a Prometheus or an Alertmanager, and waits until it is ready again.
+    #[track_caller]
+    pub fn restart(&self) {
+        self.machine.systemctl(&["restart", &self.service]);
+        self.wait_until_ready();
+    }
+
     /// The server's process, by the host's number.
     #[track_caller]
     pub fn pid(&self) -> Pid {

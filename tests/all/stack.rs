@@ -1,15 +1,67 @@
-//! The files of this repository, for a machine.
+//! Prometheus, Alertmanager and a receiver of pages, with the files of this repository.
 
 use std::fs;
 use std::path::Path;
 
+use crate::alertmanager::Alertmanager;
 use crate::machine::Machine;
+use crate::prometheus::{Generation, Prometheus};
+use crate::webhook::{Notification, Webhook};
 
 /// Where the machine has `deploy/` and `rules/`.
 pub const TREE: &str = "/srv/baseline-exporter";
 
 /// Where the shipped Alertmanager configuration sends its notifications.
 pub const WEBHOOK_PORT: u16 = 20108;
+
+/// The three, running. Each can be restarted by its own `server`.
+#[derive(Debug)]
+pub struct Stack<'m> {
+    pub webhook: Webhook,
+    pub alertmanager: Alertmanager<'m>,
+    pub prometheus: Prometheus<'m>,
+}
+
+impl<'m> Stack<'m> {
+    /// Starts the shipped files as they are.
+    #[track_caller]
+    pub fn as_shipped(machine: &'m Machine, generation: Generation) -> Self {
+        install(machine, str::to_owned);
+        Self::start(machine, generation, &[])
+    }
+
+    /// Starts the shipped files with every duration that delays a page divided by `factor`, and a
+    /// scrape and an evaluation every second. No expression is changed.
+    #[track_caller]
+    pub fn shortened(machine: &'m Machine, generation: Generation, factor: u64) -> Self {
+        install(machine, |text| every_second(&shorten(text, factor)));
+        // Prometheus's own defaults, one minute and ten.
+        let resend = shortened(60_000, factor);
+        let grace = shortened(600_000, factor);
+        let flags = [
+            format!("--rules.alert.resend-delay={resend}ms"),
+            format!("--rules.alert.for-grace-period={grace}ms"),
+        ];
+        Self::start(machine, generation, &[&flags[0], &flags[1]])
+    }
+
+    #[track_caller]
+    fn start(machine: &'m Machine, generation: Generation, flags: &[&str]) -> Self {
+        let config = |of: &str| format!("{TREE}/deploy/{of}/{of}.yml");
+        Self {
+            webhook: Webhook::listen(machine, WEBHOOK_PORT),
+            alertmanager: Alertmanager::start(machine, generation, &config("alertmanager")),
+            prometheus: Prometheus::start(machine, generation, &config("prometheus"), flags),
+        }
+    }
+
+    /// What came for the person on call so far, resolved notices included.
+    pub fn pages(&self) -> Vec<Notification> {
+        let mut notifications = self.webhook.received();
+        notifications.retain(|notification| notification.path == "/critical");
+        notifications
+    }
+}
 
 /// Copies `deploy/` and `rules/` into the machine, each YAML file as `change` makes it.
 #[track_caller]

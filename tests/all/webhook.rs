@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -13,6 +14,8 @@ use crate::wait::PATIENCE;
 /// One POST of an Alertmanager.
 #[derive(Debug, Clone)]
 pub struct Notification {
+    /// When it came.
+    pub at: Instant,
     /// The path of the URL, such as `/critical`.
     pub path: String,
     /// The JSON as it came: `status`, `groupLabels`, `alerts` and more.
@@ -96,8 +99,9 @@ fn receive(stream: TcpStream) -> io::Result<Notification> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let body = serde_json::from_slice(&body)?;
+    let at = Instant::now();
     reader
         .into_inner()
         .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
-    Ok(Notification { path, body })
+    Ok(Notification { at, path, body })
 }
