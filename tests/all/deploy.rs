@@ -40,7 +40,6 @@ fn page_with_the_shipped_files(generation: Generation) {
         return;
     };
     machine.world();
-    stand_in_for_rules(&machine);
     let _exporter = machine.exporter_by_default();
     let stack = Stack::as_shipped(&machine, generation);
     break_unit(&machine);
@@ -75,7 +74,6 @@ fn restarts_of_prometheus_and_alertmanager_page_nobody() {
         return;
     };
     machine.world();
-    stand_in_for_rules(&machine);
     let _exporter = machine.exporter_by_default();
     let stack = Stack::shortened(&machine, Generation::V253, 60);
     break_unit(&machine);
@@ -142,26 +140,6 @@ fn break_unit(machine: &Machine) {
             state => Err(state.to_owned()),
         }
     });
-}
-
-/// Rules for as long as there are none to ship.
-fn stand_in_for_rules(machine: &Machine) {
-    if !Path::new(REPOSITORY).join("rules").exists() {
-        machine.write_file(
-            &format!("{TREE}/rules/stand-in.rules.yml"),
-            "\
-groups:
-  - name: stand-in
-    rules:
-      - alert: BaselineWatchdog
-        expr: vector(1)
-        labels: {severity: info, component: baseline}
-      - alert: BaselineUnitFailed
-        expr: baseline_unit_deviation{deviation=\"failed\"} == 1
-        labels: {severity: critical, component: baseline, service: '{{ $labels.name }}'}
-",
-        );
-    }
 }
 
 #[test]
