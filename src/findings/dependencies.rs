@@ -90,6 +90,28 @@ fn hostnames(hostnames: &[Hostname], checks: &mut Vec<Check>, remarks: &mut Vec<
     checks.push(check_of("hostnames", "as expected", &standings));
 }
 
+/// How a name can differ from what the baseline expects of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostnameDeviation {
+    /// Its users get no address for it.
+    Unresolved,
+    /// There are addresses for it, but not exactly the expected ones.
+    Unexpected,
+}
+
+impl HostnameDeviation {
+    /// Both, in the order of their series.
+    pub const ALL: [Self; 2] = [Self::Unresolved, Self::Unexpected];
+
+    /// The word for it, in labels.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unresolved => "unresolved",
+            Self::Unexpected => "unexpected",
+        }
+    }
+}
+
 /// Whether the resolver found exactly what the baseline expects; `None` if it was not asked.
 pub fn is_as_expected(hostname: &Hostname, lookup: &Lookup) -> Option<bool> {
     match &lookup.answer {
@@ -179,6 +201,27 @@ pub fn hostname_stands(hostname: &Hostname) -> (Status, Option<String>) {
         ),
     };
     if hosts.0 > nss.0 { hosts } else { nss }
+}
+
+/// How what the users of a name get for it differs from what they should: `Ok(None)` if it does not;
+/// `Err` if that cannot be told.
+pub fn hostname_deviation(hostname: &Hostname) -> Result<Option<HostnameDeviation>, ()> {
+    // A service has its own hosts file, then DNS; of NSS only the exporter's is known.
+    let asked: &[Resolver] = match &hostname.resolved_as {
+        Some(_) => &[Resolver::Hosts, Resolver::Dns],
+        None => &[Resolver::Nss],
+    };
+    let resolves = |lookup: &Lookup| {
+        asked.contains(&lookup.resolver) && matches!(lookup.answer, Ok(Answer::Addresses(_)))
+    };
+    match hostname_stands(hostname).0 {
+        Status::Holds => Ok(None),
+        Status::Unknown => Err(()),
+        Status::Violated if hostname.lookups.iter().any(resolves) => {
+            Ok(Some(HostnameDeviation::Unexpected))
+        }
+        Status::Violated => Ok(Some(HostnameDeviation::Unresolved)),
+    }
 }
 
 fn addresses(list: &[IpAddr]) -> String {
@@ -458,7 +501,7 @@ mod tests {
     type Told<'a> = Result<&'a [&'a str], &'a str>;
 
     /// What each resolver says of a name that should be 127.0.0.1; no address is a failure.
-    fn hostname(as_service: bool, nss: Told<'_>, hosts: Told<'_>, dns: Told<'_>) -> Status {
+    fn hostname(as_service: bool, nss: Told<'_>, hosts: Told<'_>, dns: Told<'_>) -> Stands {
         let lookup = |resolver, told: Told<'_>| Lookup {
             resolver,
             took: Duration::ZERO,
@@ -483,7 +526,27 @@ mod tests {
         };
         let (status, sentence) = hostname_stands(&hostname);
         assert_eq!(status == Status::Holds, sentence.is_none(), "{sentence:?}");
-        status
+        let deviation = hostname_deviation(&hostname);
+        assert_eq!(deviation.is_err(), status == Status::Unknown);
+        assert_eq!(deviation == Ok(None), status == Status::Holds);
+        if deviation == Ok(Some(HostnameDeviation::Unresolved)) {
+            Stands::Unresolved
+        } else {
+            match status {
+                Status::Holds => Stands::Holds,
+                Status::Unknown => Stands::Unknown,
+                Status::Violated => Stands::Unexpected,
+            }
+        }
+    }
+
+    /// A name's status together with its deviation.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Stands {
+        Holds,
+        Unresolved,
+        Unexpected,
+        Unknown,
     }
 
     const RIGHT: Told<'_> = Ok(&["127.0.0.1"]);
@@ -495,26 +558,26 @@ mod tests {
     #[test]
     fn a_name_stands_by_what_the_services_get_and_by_the_hosts_file() {
         let of = |nss, hosts, dns| hostname(false, nss, hosts, dns);
-        assert_eq!(of(RIGHT, RIGHT, NONE), Status::Holds);
-        assert_eq!(of(RIGHT, NONE, RIGHT), Status::Holds, "from DNS");
-        assert_eq!(of(RIGHT, RIGHT, UNTOLD), Status::Holds);
-        assert_eq!(of(RIGHT, BOTH, NONE), Status::Violated);
-        assert_eq!(of(WRONG, NONE, WRONG), Status::Violated);
-        assert_eq!(of(NONE, NONE, NONE), Status::Violated);
-        assert_eq!(of(UNTOLD, RIGHT, RIGHT), Status::Unknown);
-        assert_eq!(of(RIGHT, UNTOLD, RIGHT), Status::Unknown);
-        assert_eq!(of(NONE, UNTOLD, NONE), Status::Violated);
+        assert_eq!(of(RIGHT, RIGHT, NONE), Stands::Holds);
+        assert_eq!(of(RIGHT, NONE, RIGHT), Stands::Holds, "from DNS");
+        assert_eq!(of(RIGHT, RIGHT, UNTOLD), Stands::Holds);
+        assert_eq!(of(RIGHT, BOTH, NONE), Stands::Unexpected);
+        assert_eq!(of(WRONG, NONE, WRONG), Stands::Unexpected);
+        assert_eq!(of(NONE, NONE, NONE), Stands::Unresolved);
+        assert_eq!(of(UNTOLD, RIGHT, RIGHT), Stands::Unknown);
+        assert_eq!(of(RIGHT, UNTOLD, RIGHT), Stands::Unknown);
+        assert_eq!(of(NONE, UNTOLD, NONE), Stands::Unresolved);
     }
 
     #[test]
     fn a_name_of_a_service_stands_by_what_that_service_sees() {
         let of = |nss, hosts, dns| hostname(true, nss, hosts, dns);
-        assert_eq!(of(WRONG, RIGHT, NONE), Status::Holds);
-        assert_eq!(of(NONE, NONE, RIGHT), Status::Holds);
-        assert_eq!(of(RIGHT, NONE, NONE), Status::Violated);
-        assert_eq!(of(RIGHT, BOTH, RIGHT), Status::Violated);
-        assert_eq!(of(RIGHT, UNTOLD, RIGHT), Status::Unknown);
-        assert_eq!(of(RIGHT, NONE, UNTOLD), Status::Unknown);
+        assert_eq!(of(WRONG, RIGHT, NONE), Stands::Holds);
+        assert_eq!(of(NONE, NONE, RIGHT), Stands::Holds);
+        assert_eq!(of(RIGHT, NONE, NONE), Stands::Unresolved);
+        assert_eq!(of(RIGHT, BOTH, RIGHT), Stands::Unexpected);
+        assert_eq!(of(RIGHT, UNTOLD, RIGHT), Stands::Unknown);
+        assert_eq!(of(RIGHT, NONE, UNTOLD), Stands::Unknown);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::fmt;
 use std::time::UNIX_EPOCH;
 
 use super::{Families, NONE, gauge};
-use crate::findings::dependencies::{in_force, is_as_expected};
+use crate::findings::dependencies::{
+    HostnameDeviation, hostname_deviation, in_force, is_as_expected,
+};
 use crate::observation::Observation;
 use crate::probe::hostname::{self, Answer, Hostname, Lookup, Persistence};
 use crate::probe::redis::{self, Redis};
@@ -82,6 +84,38 @@ fn encode_hostnames(families: &mut Families<'_>, hostnames: &[Hostname]) -> fmt:
                     let labels = [hostname, resolver, ("reason", reason.word().to_owned())];
                     let is = matches!(&lookup.answer, Ok(Answer::Failure(is, _)) if *is == reason);
                     gauge(m, &labels, u32::from(is))?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "baseline_hostname_expected_address",
+        "1 for each address that the baseline expects of the name",
+        |m| {
+            for hostname in hostnames {
+                for address in &hostname.expected {
+                    let labels = [
+                        ("hostname", hostname.name.clone()),
+                        ("address", address.to_string()),
+                    ];
+                    gauge(m, &labels, 1u32)?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "baseline_hostname_deviation",
+        "1 if what the services get for the name differs in this way from what the baseline expects",
+        |m| {
+            for hostname in hostnames {
+                let Ok(deviation) = hostname_deviation(hostname) else {
+                    continue;
+                };
+                for word in HostnameDeviation::ALL {
+                    let labels = [("hostname", &*hostname.name), ("deviation", word.word())];
+                    gauge(m, &labels, u32::from(deviation == Some(word)))?;
                 }
             }
             Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::machine::{Machine, Systemd};
-use crate::prometheus::{Prometheus, Version};
+use crate::prometheus::{Generation, Prometheus};
 use crate::server::Server;
 use crate::wait::{PATIENCE, wait_for};
 use crate::world::{ABSENT, Behaviour, DISABLED, RUNNING};
@@ -223,24 +223,29 @@ fn a_server_inside_answers() {
 }
 
 #[test]
-fn prometheus_2_scrapes_inside() {
-    prometheus_scrapes(Systemd::V252, Version::V2, "version=2.");
+fn prometheus_2_42_scrapes_inside() {
+    prometheus_scrapes(Systemd::V252, Generation::V242, "version=2.42.");
+}
+
+#[test]
+fn prometheus_2_53_scrapes_inside() {
+    prometheus_scrapes(Systemd::V252, Generation::V253, "version=2.53.");
 }
 
 #[test]
 fn prometheus_3_scrapes_inside() {
-    prometheus_scrapes(Systemd::V257, Version::V3, "version=3.");
+    prometheus_scrapes(Systemd::V257, Generation::V3, "version=3.");
 }
 
-fn prometheus_scrapes(systemd: Systemd, version: Version, logged: &str) {
+fn prometheus_scrapes(systemd: Systemd, generation: Generation, logged: &str) {
     let Some(machine) = Machine::boot(systemd) else {
         return;
     };
-    let prometheus = Prometheus::run(&machine, version, "127.0.0.1:9090");
+    let prometheus = Prometheus::run(&machine, generation, "127.0.0.1:9090");
     let target = prometheus.target();
     assert_eq!(target["health"], "up", "{target}");
     assert_eq!(target["lastError"], "", "{target}");
-    assert_eq!(prometheus.complaints(), "");
+    assert_eq!(prometheus.server.complaints(), "");
     let log = prometheus.server.log();
     assert!(
         log.replace("version=\"(version=", "version=")

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::machine::{Machine, Systemd};
 use crate::metrics::Metrics;
-use crate::prometheus::{Prometheus, Version};
+use crate::prometheus::{Generation, Prometheus};
 use crate::world::{ABSENT, DISABLED, RUNNING};
 
 #[test]
@@ -33,21 +33,28 @@ fn healthy(systemd: Systemd) {
     assert!(!check.stdout.contains("violated"), "{check}");
     assert!(!check.stdout.contains("unknown"), "{check}");
 
-    for version in [Version::V2, Version::V3] {
-        let prometheus = Prometheus::run(&machine, version, "127.0.0.1:9990");
+    for generation in Generation::ALL {
+        let prometheus = Prometheus::run(&machine, generation, "127.0.0.1:9990");
         let target = prometheus.target();
         assert_eq!(target["health"], "up", "{target}");
         assert_eq!(target["lastError"], "", "{target}");
-        assert_eq!(prometheus.complaints(), "");
-        // The next one has a log of its own.
-        machine
-            .sh("systemctl stop prometheus-under-test; rm /run/prometheus-under-test.service.log");
+        assert_eq!(prometheus.server.complaints(), "");
+        prometheus.server.stop();
     }
 
     let text = exporter.get("/metrics", &[("Accept", "text/plain; version=0.0.4")]);
     let text = text.text();
-    let promtool = fed("promtool", &["check", "metrics"], &text);
-    assert_eq!(promtool, "", "promtool has something to say");
+    for generation in Generation::ALL {
+        let promtool = fed(
+            &generation.on_host("promtool"),
+            &["check", "metrics"],
+            &text,
+        );
+        assert_eq!(
+            promtool, "",
+            "promtool of {generation:?} has something to say"
+        );
+    }
     let accept = "application/openmetrics-text; version=1.0.0";
     let open = exporter.get("/metrics", &[("Accept", accept)]).text();
     let python = concat!(env!("CARGO_TARGET_TMPDIR"), "/../venv/bin/python");

@@ -8,6 +8,8 @@
     reason = "a helper that cannot do its work has to fail its test"
 )]
 
+mod alertmanager;
+mod deploy;
 mod expect;
 mod failures;
 mod harness;
@@ -25,9 +27,11 @@ mod prometheus;
 mod restarts;
 mod server;
 mod snapshot;
+mod stack;
 mod unit_files;
 mod units;
 mod wait;
+mod webhook;
 mod world;
 mod write_path_cases;
 mod write_paths;

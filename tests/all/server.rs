@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 
 use rustix::process::Pid;
+use serde_json::Value;
 
 use crate::machine::{Machine, Output};
 use crate::metrics::Metrics;
@@ -11,6 +12,7 @@ use crate::wait::{PATIENCE, wait_for};
 
 const BINARY: &str = "/usr/local/bin/baseline-exporter";
 const EXPORTER_PORT: u16 = 9990;
+const DEFAULT_PORT: u16 = 20107;
 
 /// A service that listens on the machine's loopback.
 #[derive(Debug)]
@@ -26,6 +28,15 @@ impl Machine {
     pub fn exporter(&self, args: &[&str]) -> Server<'_> {
         self.exporter_as("exporter", args)
             .unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The exporter as it is started without any flag, on its default port.
+    #[track_caller]
+    pub fn exporter_by_default(&self) -> Server<'_> {
+        self.install_exporter();
+        let service = "baseline-exporter.service";
+        let server = Server::start(self, service, "exporter", DEFAULT_PORT, &[BINARY]);
+        server.unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// The exporter, running under `user`. The error says why it does not listen, with its log.
@@ -111,11 +122,29 @@ impl<'m> Server<'m> {
     /// The answer to one GET request.
     #[track_caller]
     pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response {
-        let mut request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n", self.port);
+        self.request("GET", path, headers, "")
+    }
+
+    /// The answer to one POST request whose body is JSON.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: &Value) -> Response {
+        let body = body.to_string();
+        let length = body.len().to_string();
+        let headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", &length),
+        ];
+        self.request("POST", path, &headers, &body)
+    }
+
+    fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+        let port = self.port;
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n");
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("Connection: close\r\n\r\n");
+        request.push_str(body);
 
         let stream = self.machine.connect(self.port);
         let mut stream = stream.unwrap_or_else(|error| panic!("{error}, its log: {}", self.log()));
@@ -142,6 +171,46 @@ impl<'m> Server<'m> {
         let response = self.get("/metrics", &[timeout]);
         assert_eq!(response.status, 200, "{response:?}");
         Metrics::parse(&response.text())
+    }
+
+    /// Waits until a Prometheus or an Alertmanager says that it is ready.
+    #[track_caller]
+    pub fn wait_until_ready(&self) {
+        wait_for(&format!("{} to be ready", self.service), PATIENCE, || {
+            // It may be on its way to listen.
+            self.machine
+                .connect(self.port)
+                .map_err(|error| format!("{error}, its log: {}", self.log()))?;
+            match self.get("/-/ready", &[]).status {
+                200 => Ok(()),
+                status => Err(format!("{status}, its log: {}", self.log())),
+            }
+        });
+    }
+
+    /// What it logged at level warn or worse.
+    #[track_caller]
+    pub fn complaints(&self) -> String {
+        let levels = ["level=warn", "level=error", "level=WARN", "level=ERROR"];
+        let log = self.log();
+        let lines = log
+            .lines()
+            .filter(|line| levels.iter().any(|level| line.contains(level)));
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Stops it and removes its log, so that the next of its name has a log of its own.
+    #[track_caller]
+    pub fn stop(self) {
+        self.machine.systemctl(&["stop", &self.service]);
+        self.machine.run(&["rm", &self.log_path()]);
+    }
+
+    /// Restarts a Prometheus or an Alertmanager, and waits until it is ready again.
+    #[track_caller]
+    pub fn restart(&self) {
+        self.machine.systemctl(&["restart", &self.service]);
+        self.wait_until_ready();
     }
 
     /// The server's process, by the host's number.
@@ -197,16 +266,16 @@ impl Response {
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
         let body = answer[end + 4..].to_vec();
-        let response = Self {
+        let mut response = Self {
             status: status.parse().unwrap(),
             headers,
             body,
         };
-        assert_eq!(
-            response.header("transfer-encoding"),
-            None,
-            "only whole bodies are understood here"
-        );
+        match response.header("transfer-encoding") {
+            None => {}
+            Some("chunked") => response.body = unchunked(&response.body),
+            Some(other) => panic!("a transfer coding that is not understood here: {other}"),
+        }
         response
     }
 
@@ -221,4 +290,33 @@ impl Response {
     pub fn text(&self) -> String {
         String::from_utf8(self.body.clone()).expect("the body is text")
     }
+}
+
+/// The body that these chunks make up.
+#[track_caller]
+fn unchunked(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks
+            .windows(2)
+            .position(|two| two == b"\r\n")
+            .expect("a line with the length of a chunk");
+        let length = std::str::from_utf8(&chunks[..end]).expect("a length is text");
+        let length = usize::from_str_radix(length, 16).expect("a length is hexadecimal");
+        if length == 0 {
+            return body;
+        }
+        let start = end + 2;
+        body.extend_from_slice(&chunks[start..start + length]);
+        chunks = &chunks[start + length + 2..];
+    }
+}
+
+#[test]
+fn chunks_make_a_body() {
+    assert_eq!(
+        unchunked(b"4\r\nfour\r\nB\r\n and\r\n more\r\n0\r\n\r\n"),
+        b"four and\r\n more"
+    );
+    assert_eq!(unchunked(b"0\r\n\r\n"), b"");
 }
