@@ -701,14 +701,11 @@ mod tests {
 
     const MINUTE: u64 = 60_000_000;
 
-    /// A service that runs, with its last automatic restarts at these minutes, newest first.
-    fn restarted_at(minutes: [u64; 2]) -> Unit {
+    fn running() -> Unit {
         let mut unit = Unit::new("a.service", 0);
+        unit.load_state = Cow::Borrowed("loaded");
         unit.active_state = Cow::Borrowed("active");
         unit.sub_state = Cow::Borrowed("running");
-        if let Some(service) = &mut unit.service {
-            service.recent_restarts = minutes.map(|minute| minute * MINUTE);
-        }
         unit
     }
 
@@ -726,8 +723,7 @@ mod tests {
 
     #[test]
     fn a_service_on_its_way_down_does_not_run() {
-        let mut unit = restarted_at([0, 0]);
-        unit.load_state = Cow::Borrowed("loaded");
+        let mut unit = running();
         assert!(judged(&unit).holds());
         unit.active_state = Cow::Borrowed("deactivating");
         assert!(judged(&unit).is(Deviation::Stopped));
@@ -735,8 +731,7 @@ mod tests {
 
     #[test]
     fn a_oneshot_holds_when_it_ended_well_unless_it_should_have_stayed_active() {
-        let mut unit = restarted_at([0, 0]);
-        unit.load_state = Cow::Borrowed("loaded");
+        let mut unit = running();
         unit.active_state = Cow::Borrowed("inactive");
         unit.kind = Cow::Borrowed("oneshot");
         let service = unit.service.as_mut().unwrap();
@@ -748,8 +743,7 @@ mod tests {
 
     #[test]
     fn a_file_that_nobody_could_look_for_is_not_missing() {
-        let mut unit = restarted_at([0, 0]);
-        unit.load_state = Cow::Borrowed("loaded");
+        let mut unit = running();
         unit.fragment_path = "/etc/systemd/system/a.service".into();
         unit.file_sought = false;
         assert!(judged(&unit).holds());

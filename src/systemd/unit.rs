@@ -17,8 +17,14 @@ pub const ACTIVE_STATES: [&str; 6] = [
 ];
 
 /// Two automatic restarts within this time are a loop, in microseconds. A loop of one restart every
-/// five minutes must count, so must one that misses a beat.
+/// five minutes must count.
 const LOOP_WINDOW: u64 = 15 * 60 * 1_000_000;
+/// A loop is over when no restart came for twice the time between the last two, and this long, in
+/// microseconds: no round takes exactly as long as the one before.
+const LOOP_SLACK: u64 = 30 * 1_000_000;
+/// How long after its last start a service counts that was in a loop before watching began, in
+/// microseconds: how long its rounds take is not known then.
+const UNSEEN_LOOP: u64 = 5 * 60 * 1_000_000;
 
 /// A moment as systemd tells it, on both of its clocks, in microseconds; zero is "never".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -181,8 +187,12 @@ pub struct Service {
     /// 3 dumped, and the exit status or signal number. `None` if it never did. Kept over the next
     /// start, which clears it in systemd.
     pub last_exit: Option<(i32, i32)>,
-    /// When the last two automatic restarts were, monotonic microseconds, newest first; zero: none.
-    pub recent_restarts: [u64; 2],
+    /// When the last automatic restart was, monotonic microseconds; zero: none since the last start
+    /// by hand.
+    last_restart: u64,
+    /// Until when its latest restarts count as a loop if no other one comes, monotonic microseconds;
+    /// zero: there were not two of them.
+    loops_until: u64,
     /// MainPID; zero while it has none.
     pub main_pid: u32,
     /// ControlPID, of a command before or after the main one; zero while there is none.
@@ -289,10 +299,10 @@ impl Unit {
     pub fn is_looping(&self, now: u64) -> bool {
         self.sub_state.contains("auto-restart")
             || !self.is_down()
-                && self.service.as_ref().is_some_and(|service| {
-                    let [_, last_but_one] = service.recent_restarts;
-                    last_but_one != 0 && now.saturating_sub(last_but_one) < LOOP_WINDOW
-                })
+                && self
+                    .service
+                    .as_ref()
+                    .is_some_and(|service| now < service.loops_until)
     }
 
     /// Each ActiveState with the seconds spent in it until `now` (monotonic microseconds) and the
@@ -503,23 +513,40 @@ impl Service {
             let new = n_restarts.checked_sub(self.n_restarts).unwrap_or_else(|| {
                 // Smaller than before: somebody started it by hand, which ends a loop and sets
                 // the count back to zero; all that it shows is new.
-                self.recent_restarts = [0, 0];
+                self.end_loop();
                 n_restarts
             });
             self.auto_restarts += u64::from(new);
             self.unmatched_restarts = self.unmatched_restarts.saturating_add(new);
-            for _ in 0..new.min(2) {
-                self.recent_restarts = [now, self.recent_restarts[0]];
-            }
+            self.restarted(new, now);
         }
         self.n_restarts = n_restarts;
+    }
+
+    /// It was restarted so many times since the last message.
+    fn restarted(&mut self, times: u32, now: u64) {
+        let apart = match times {
+            0 => return,
+            1 if self.last_restart == 0 => LOOP_WINDOW,
+            1 => now.saturating_sub(self.last_restart),
+            // One message tells of several: they came quickly.
+            _ => 0,
+        };
+        self.last_restart = now;
+        // Both must hold: the last one is not long ago, and the one before is in the window.
+        let left = LOOP_WINDOW.saturating_sub(apart);
+        self.loops_until = now + left.min(2 * apart + LOOP_SLACK);
+    }
+
+    fn end_loop(&mut self) {
+        (self.last_restart, self.loops_until) = (0, 0);
     }
 
     /// It was started. A start that no automatic restart was counted for was one by hand, and ends
     /// a loop, also where systemd goes on counting (it does if the unit waited for a restart).
     fn started(&mut self, first: bool) {
         if !first && self.n_restarts == self.n_restarts_at_start {
-            self.recent_restarts = [0, 0];
+            self.end_loop();
         }
         self.n_restarts_at_start = self.n_restarts;
     }
@@ -528,10 +555,11 @@ impl Service {
     /// hand, the latest one when the unit was last started, make a loop as far as can be known.
     fn seed(&mut self, n_restarts: u32, now: u64, told: &Properties) {
         let last_start = told.exec_main_start.unwrap_or(now);
-        match n_restarts {
-            0 => {}
-            1 => self.recent_restarts = [last_start, 0],
-            _ => self.recent_restarts = [last_start, last_start],
+        if n_restarts >= 1 {
+            self.last_restart = last_start;
+        }
+        if n_restarts >= 2 {
+            self.loops_until = last_start + UNSEEN_LOOP;
         }
     }
 
@@ -769,43 +797,94 @@ mod tests {
         );
     }
 
-    const MINUTE: u64 = 60_000_000;
+    const SECOND: u64 = 1_000_000;
+    const MINUTE: u64 = 60 * SECOND;
 
-    /// A service that runs, with its last automatic restarts at these minutes, newest first.
-    fn restarted_at(minutes: [u64; 2]) -> Unit {
+    /// A service that runs, after automatic restarts at these moments under our eyes.
+    fn restarted_at(moments: &[u64]) -> Unit {
         let mut unit = Unit::new("a.service", 0);
         unit.active_state = Cow::Borrowed("active");
         unit.sub_state = Cow::Borrowed("running");
-        if let Some(service) = &mut unit.service {
-            service.recent_restarts = minutes.map(|minute| minute * MINUTE);
+        for (before, moment) in (0..).zip(moments) {
+            unit.apply(&restarts(before + 1), *moment, false);
         }
         unit
     }
 
-    #[test]
-    fn one_restart_every_five_minutes_is_a_loop_at_any_moment() {
-        let unit = restarted_at([105, 100]);
-        assert!(unit.is_looping(105 * MINUTE));
-        assert!(unit.is_looping(110 * MINUTE - 1), "just before the next");
-        assert!(unit.is_looping(114 * MINUTE), "though it misses a beat");
+    fn restarts(n_restarts: u32) -> Properties {
+        Properties {
+            n_restarts: Some(n_restarts),
+            ..Properties::default()
+        }
     }
 
     #[test]
-    fn restarts_further_apart_than_the_window_are_no_loop() {
-        assert!(!restarted_at([116, 100]).is_looping(116 * MINUTE));
-        assert!(
-            !restarted_at([100, 0]).is_looping(101 * MINUTE),
-            "one restart"
-        );
-        assert!(
-            !restarted_at([105, 100]).is_looping(115 * MINUTE),
-            "it has held since"
-        );
+    fn a_loop_of_any_period_is_seen_at_any_moment_and_ends_by_itself() {
+        for period in [1, 2, 5, 10, 30, 60, 90, 100, 120, 180, 300].map(|s| s * SECOND) {
+            // It waits for its restart for a tenth of the time, or for nearly all of it.
+            for wait in [period / 10, period - period / 10] {
+                let began = 1000 * MINUTE;
+                let mut unit = restarted_at(&[]);
+                for second in 0..=10 * period / SECOND {
+                    let now = began + second * SECOND;
+                    let restarted = u32::try_from((now - began) / period).unwrap();
+                    let waits = (now - began) % period >= period - wait;
+                    (unit.active_state, unit.sub_state) = if waits {
+                        ("activating".into(), "auto-restart".into())
+                    } else {
+                        ("active".into(), "running".into())
+                    };
+                    unit.apply(&restarts(restarted), now, false);
+                    let loops = unit.is_looping(now);
+                    let at = format!("period {period}, wait {wait}, second {second}");
+                    assert!(loops || restarted < 2, "{at}");
+                    assert!(!loops || restarted >= 2 || waits, "{at}");
+                }
+                // That was the last one.
+                let last = began + 10 * period;
+                assert!(unit.is_looping(last));
+                assert!(!unit.is_looping(last + 2 * period + 30 * SECOND));
+            }
+        }
+    }
+
+    #[test]
+    fn restarts_far_apart_are_no_loop() {
+        assert!(!restarted_at(&[100 * MINUTE]).is_looping(100 * MINUTE));
+        let far = restarted_at(&[100 * MINUTE, 116 * MINUTE]);
+        assert!(!far.is_looping(116 * MINUTE));
+    }
+
+    #[test]
+    fn several_restarts_in_one_message_are_a_quick_loop() {
+        let mut unit = restarted_at(&[]);
+        unit.apply(&restarts(2), 100 * MINUTE, false);
+        assert!(unit.is_looping(100 * MINUTE + 29 * SECOND));
+        assert!(!unit.is_looping(100 * MINUTE + 30 * SECOND));
+    }
+
+    #[test]
+    fn a_loop_from_before_watching_began_counts_for_five_minutes_after_its_last_start() {
+        let first = |n_restarts| {
+            let mut unit = restarted_at(&[]);
+            let told = Properties {
+                exec_main_start: Some(100 * MINUTE),
+                ..restarts(n_restarts)
+            };
+            unit.apply(&told, 102 * MINUTE, true);
+            unit
+        };
+        assert!(first(2).is_looping(105 * MINUTE - 1));
+        assert!(!first(2).is_looping(105 * MINUTE));
+        let mut unit = first(1);
+        assert!(!unit.is_looping(102 * MINUTE));
+        unit.apply(&restarts(2), 103 * MINUTE, false);
+        assert!(unit.is_looping(103 * MINUTE), "the second one");
     }
 
     #[test]
     fn a_loop_ends_when_the_service_is_down() {
-        let mut unit = restarted_at([105, 100]);
+        let mut unit = restarted_at(&[100 * MINUTE, 105 * MINUTE]);
         unit.active_state = Cow::Borrowed("inactive");
         unit.sub_state = Cow::Borrowed("dead");
         assert!(!unit.is_looping(106 * MINUTE));
