@@ -268,13 +268,14 @@ impl Table {
     }
 
     /// Finds out for each unit that is down which of the units it requires is down too. A required
-    /// unit that has no row stands as it did when it last had one.
+    /// unit that has no row is not in memory: it stands as it did when it last had one.
     pub fn find_missing_requirements(&mut self, rows: &HashMap<&str, &Row>) {
         for unit in self.units.iter_mut().filter(|unit| unit.is_down()) {
             let before = unit.missing_requirement.as_ref();
             let missing = unit.requires.iter().find_map(|name| {
                 let Some(row) = rows.get(name.as_str()) else {
-                    return before.filter(|(before, _)| before == name).cloned();
+                    let last = before.filter(|(before, _)| before == name).cloned();
+                    return last.or_else(|| Some((name.clone(), "inactive".to_owned())));
                 };
                 let state = if row.load_state == "loaded" {
                     &row.active_state
@@ -736,6 +737,34 @@ mod tests {
         );
         assert_eq!(table.others().counts.get("active"), Some(&1));
         assert!(table.others().failed.contains("b.service"));
+    }
+
+    #[test]
+    fn a_required_unit_that_left_memory_is_down() {
+        let mut service = Service::new();
+        let mut table = watched(&service);
+        let told = Properties {
+            requires: Some(vec!["b.service".to_owned()]),
+            ..Properties::default()
+        };
+        table.reply(NAME, &told, true, service.now);
+        let required = |state: &'static str| Row {
+            name: "b.service".to_owned(),
+            active_state: state.into(),
+            ..service.row()
+        };
+        let down = |state: &str| Some(("b.service".to_owned(), state.to_owned()));
+        let missing = |table: &Table| table.units()[0].missing_requirement.clone();
+        table.list(&[service.row(), required("active")], service.now);
+        assert_eq!(missing(&table), None);
+        table.list(&[service.row()], service.now);
+        assert_eq!(missing(&table), down("inactive"));
+        table.list(&[service.row(), required("failed")], service.now);
+        table.list(&[service.row()], service.now);
+        assert_eq!(missing(&table), down("failed"));
+        service.start(1);
+        tell(&mut table, &service);
+        assert_eq!(missing(&table), None, "it runs");
     }
 
     #[derive(Debug, Clone, Copy)]
