@@ -56,7 +56,7 @@ pub fn rows(message: &Message) -> Result<Vec<Row>, zbus::Error> {
 
 /// What of the Unit interface is read one by one. All at once would have systemd look for each
 /// unit's enablement in every directory.
-pub const OF_UNIT: [&str; 19] = [
+pub const OF_UNIT: [&str; 20] = [
     "ActiveState",
     "SubState",
     "StateChangeTimestamp",
@@ -76,6 +76,7 @@ pub const OF_UNIT: [&str; 19] = [
     "Requires",
     "Requisite",
     "BindsTo",
+    "PartOf",
 ];
 
 /// The value in a reply to Get.
@@ -120,6 +121,7 @@ pub fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
         stamps,
         invocation: bytes(all.get("InvocationID")),
         requires,
+        part_of: strings(all.get("PartOf")),
         kind: text(all.get("Type")),
         restart: text(all.get("Restart")),
         n_restarts: count(all.get("NRestarts")),

@@ -64,6 +64,7 @@ pub struct Properties {
     pub invocation: Option<u128>,
     /// Requires, Requisite and BindsTo together.
     pub requires: Option<Vec<String>>,
+    pub part_of: Option<Vec<String>>,
     /// Type of a service or a mount.
     pub kind: Option<Cow<'static, str>>,
     pub restart: Option<Cow<'static, str>>,
@@ -125,8 +126,15 @@ pub struct Unit {
     pub need_daemon_reload: bool,
     /// The unit's own time stamps; all zero while it is not loaded.
     pub stamps: Stamps,
+    /// When it last became active, monotonic microseconds; zero: never, as far as is known. Kept
+    /// while it is not loaded, unlike its stamps.
+    pub started: u64,
+    /// When it last ceased to be active; likewise.
+    pub ended: u64,
     /// Units it cannot run without: Requires, Requisite and BindsTo.
     pub requires: Box<[String]>,
+    /// PartOf: units whose stop stops it, too. Their start does not start it.
+    pub part_of: Box<[String]>,
     /// The first of `requires` that is not active while this unit is down, and how it stands;
     /// `None` where all are, or the unit runs.
     pub missing_requirement: Option<(String, String)>,
@@ -258,7 +266,10 @@ impl Unit {
             drop_in_paths: Box::default(),
             need_daemon_reload: false,
             stamps: Stamps::default(),
+            started: 0,
+            ended: 0,
             requires: Box::default(),
+            part_of: Box::default(),
             missing_requirement: None,
             job_result: None,
             control_group: Box::default(),
@@ -351,6 +362,7 @@ impl Unit {
             told.drop_in_paths.clone().map(Into::into),
         );
         set(&mut self.requires, told.requires.clone().map(Into::into));
+        set(&mut self.part_of, told.part_of.clone().map(Into::into));
         match (told.control_group.as_deref(), &told.slice) {
             (Some(group), _) if !group.is_empty() => self.control_group = group.into(),
             // It is made with the first start, and no signal names it; but its place is known.
@@ -429,6 +441,8 @@ impl Unit {
         self.tally(active_state);
         self.sub_state = sub_state;
         self.stamps = stamps;
+        self.started = self.started.max(stamps.active_enter.monotonic);
+        self.ended = self.ended.max(stamps.active_exit.monotonic);
         if !self.is_down() {
             self.missing_requirement = None;
         }

@@ -123,6 +123,73 @@ fn stopped(systemd: Systemd) {
 }
 
 #[test]
+fn what_a_stopped_target_took_down_is_told_on_252() {
+    taken_down(Systemd::V252);
+}
+
+#[test]
+fn what_a_stopped_target_took_down_is_told_on_257() {
+    taken_down(Systemd::V257);
+}
+
+fn taken_down(systemd: Systemd) {
+    let Some(machine) = Machine::boot(systemd) else {
+        return;
+    };
+    machine.unit("whole.target", "[Unit]\nDescription=Whole\n");
+    let parts = ["part.service", "part-of-boot.service"];
+    for name in parts {
+        let more = format!("[Unit]\nPartOf=whole.target\n{RUNS}");
+        machine.unit(
+            name,
+            &format!("{more}[Install]\nWantedBy=multi-user.target\n"),
+        );
+    }
+    machine.unit(
+        "needs.service",
+        &format!("[Unit]\nRequires=part.service\nAfter=part.service\n{RUNS}"),
+    );
+    machine.systemctl(&["enable", "part-of-boot.service"]);
+    machine.systemctl(&["start", "whole.target", "needs.service", parts[0], parts[1]]);
+    let exporter = machine.exporter_with(
+        "  running: [part.service, part-of-boot.service, needs.service]\n  active: [whole.target]\n",
+    );
+    let taken = [parts[0], parts[1], "needs.service"];
+    for name in taken {
+        exporter.stands(name, &[]);
+    }
+
+    let blamed = || {
+        for name in taken {
+            exporter.stands(name, &["stopped"]);
+            let cause = [
+                ("name", name),
+                ("cause", "dependency"),
+                ("detail", "whole.target"),
+            ];
+            exporter.shows("baseline_unit_cause", &cause, 1.0);
+        }
+    };
+    machine.systemctl(&["stop", "whole.target"]);
+    exporter.stands("whole.target", &["stopped"]);
+    blamed();
+    machine.check_says("cause: it depends on whole.target, which is not active or was stopped");
+    // It does not bring them back.
+    machine.systemctl(&["start", "whole.target"]);
+    exporter.stands("whole.target", &[]);
+    blamed();
+
+    machine.systemctl(&["start", "needs.service", parts[1]]);
+    for name in taken {
+        exporter.stands(name, &[]);
+    }
+    machine.systemctl(&["stop", parts[1]]);
+    exporter.stands(parts[1], &["stopped"]);
+    let metrics = exporter.scrape();
+    assert_eq!(metrics.lines("baseline_unit_cause"), "", "by hand");
+}
+
+#[test]
 fn unit_files_that_come_and_go_are_noticed_on_252() {
     files(Systemd::V252);
 }
