@@ -22,11 +22,11 @@ pub struct Findings {
     pub units: Vec<Judged>,
     /// Services that the baseline wants running: how many do, and how many should.
     pub running: (usize, usize),
-    /// What is to be said of the dependencies, in the order of their checks.
+    /// What is to be said besides, in the order of the checks.
     pub remarks: Vec<Remark>,
 }
 
-/// What is to be said of something that the units depend on.
+/// What is to be said of something that the units depend on, or of a unit that stands as it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
     /// The check that it belongs to.
@@ -166,6 +166,13 @@ impl Judged {
             .iter()
             .find(|(cause, _)| *cause == "dependency")
             .map(|(_, detail)| detail.as_str())
+    }
+
+    /// True if the baseline wants it running or active.
+    pub fn should_be_up(&self) -> bool {
+        [Expected::Running, Expected::Active]
+            .iter()
+            .any(|list| self.expected == list.as_str())
     }
 
     /// True if it stands as the baseline says.
@@ -380,7 +387,7 @@ pub fn judge(observation: &Observation) -> Findings {
     let judged = observation.units.is_ok().then_some(&*findings.units);
     let (checks, remarks) = dependencies::judge(observation, judged);
     findings.checks.extend(checks);
-    findings.remarks = remarks;
+    findings.remarks.extend(remarks);
     findings
 }
 
@@ -418,9 +425,9 @@ fn judge_units(observation: &Observation, units: &Units, should_run: usize) -> F
         .collect();
     Findings {
         checks,
+        remarks: judged.iter().filter_map(lost_at_boot).collect(),
         units: judged,
         running: (run, should_run),
-        remarks: Vec::new(),
     }
 }
 
@@ -614,6 +621,41 @@ fn judge_unit(observed: &Observed, named: Option<&baseline::Unit>, now: u64) -> 
         judged.causes = causes(unit);
     }
     judged
+}
+
+/// The warning that a unit is up, but the next boot does not start it.
+fn lost_at_boot(judged: &Judged) -> Option<Remark> {
+    let unit = &judged.unit;
+    if !judged.should_be_up() || !judged.holds() || unit.starts_at_boot() != Some(false) {
+        return None;
+    }
+    let name = &unit.name;
+    let (check, stands) = if judged.expected == Expected::Running.as_str() {
+        ("running_units", "runs")
+    } else {
+        ("active_units", "is active")
+    };
+    let why = match unit.file_state.as_deref().unwrap_or_default() {
+        _ if unit.has_passing_file() => {
+            "its unit file lies below /run; move it to /etc/systemd/system".to_owned()
+        }
+        "enabled-runtime" => {
+            format!("it is enabled for this boot only; systemctl enable {name}")
+        }
+        "disabled" => {
+            format!("it is disabled, and no unit pulls it in; systemctl enable {name}")
+        }
+        state => format!(
+            "its unit file is {state}, and no unit pulls it in; give it a section [Install], then \
+             systemctl enable {name}"
+        ),
+    };
+    Some(Remark {
+        check,
+        status: Status::Holds,
+        subject: name.to_string(),
+        sentence: format!("{name} {stands} now, but would not come back after a reboot: {why}"),
+    })
 }
 
 fn is_running(unit: &Unit) -> bool {

@@ -256,6 +256,18 @@ fn encode_findings(families: &mut Families<'_>, findings: &Findings, known: bool
         Ok(())
     })?;
     families.gauge(
+        "baseline_unit_starts_at_boot",
+        "1 if the next boot starts the unit that should run or be active: its file is enabled, or another unit pulls it in (D-Bus: Unit.WantedBy, RequiredBy, BoundBy, UpheldBy, TriggeredBy)",
+        |m| {
+            for judged in findings.units.iter().filter(|judged| judged.should_be_up()) {
+                if let Some(starts) = judged.unit.starts_at_boot() {
+                    gauge(m, &[("name", &*judged.unit.name)], u32::from(starts))?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
         "baseline_unit_deviation",
         "1 if the unit differs from what is expected of it in this way",
         |m| {
@@ -957,6 +969,7 @@ unit_files: {snapshot: /var/lib/snapshot}
             n_accepted: Some(5),
             n_connections: Some(2),
             n_refused: Some(1),
+            pulled_in: Some(false),
             ..Properties::default()
         };
         table.reply("calls.socket", &socket, true, began);

@@ -79,6 +79,16 @@ pub const OF_UNIT: [&str; 20] = [
     "PartOf",
 ];
 
+/// What is read besides of the units that the baseline names: who starts them. A systemd that does
+/// not know one of them says so.
+pub const PULLED_IN_BY: [&str; 5] = [
+    "WantedBy",
+    "RequiredBy",
+    "BoundBy",
+    "UpheldBy",
+    "TriggeredBy",
+];
+
 /// The value in a reply to Get.
 pub fn value(reply: &Message) -> Result<Variant<'static>, zbus::Error> {
     let body = reply.body();
@@ -110,6 +120,11 @@ pub fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
             .filter(|name| !name.ends_with(".slice") && name != "sysinit.target")
             .collect()
     });
+    let pulled_in = PULLED_IN_BY
+        .iter()
+        .filter_map(|key| strings(all.get(*key)))
+        .map(|units| !units.is_empty())
+        .reduce(|pulled_in, also| pulled_in || also);
     Properties {
         load_state: text(all.get("LoadState")),
         active_state: text(all.get("ActiveState")),
@@ -122,6 +137,7 @@ pub fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
         invocation: bytes(all.get("InvocationID")),
         requires,
         part_of: strings(all.get("PartOf")),
+        pulled_in,
         kind: text(all.get("Type")),
         restart: text(all.get("Restart")),
         n_restarts: count(all.get("NRestarts")),

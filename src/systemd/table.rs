@@ -141,11 +141,20 @@ impl Table {
         self.each(id, |unit| unit.detailed = false);
     }
 
-    /// Says that systemd read its unit files again: what was outdated is so no more.
-    pub fn forget_outdated(&mut self) {
-        for unit in self.units.iter_mut().filter(|unit| unit.need_daemon_reload) {
-            Arc::make_mut(unit).detailed = false;
+    /// Says that systemd read its unit files again: what was outdated is so no more, and the files
+    /// of other units say who pulls in those that are named.
+    pub fn forget_reloaded(&mut self) {
+        for unit in &mut self.units {
+            if unit.need_daemon_reload || self.named.contains(&unit.name) {
+                Arc::make_mut(unit).detailed = false;
+            }
         }
+    }
+
+    /// True if systemd calls a unit so that is watched by its name, and not by a pattern only.
+    pub fn is_named(&self, id: &str) -> bool {
+        let mut indices = self.by_id.get(id).into_iter().flatten();
+        indices.any(|index| self.named.contains(&self.units[*index].name))
     }
 
     /// The units whose properties are not known, by systemd's own names: the loaded ones, and

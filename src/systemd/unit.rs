@@ -65,6 +65,8 @@ pub struct Properties {
     /// Requires, Requisite and BindsTo together.
     pub requires: Option<Vec<String>>,
     pub part_of: Option<Vec<String>>,
+    /// As [`Unit::pulled_in`].
+    pub pulled_in: Option<bool>,
     /// Type of a service or a mount.
     pub kind: Option<Cow<'static, str>>,
     pub restart: Option<Cow<'static, str>>,
@@ -135,6 +137,10 @@ pub struct Unit {
     pub requires: Box<[String]>,
     /// PartOf: units whose stop stops it, too. Their start does not start it.
     pub part_of: Box<[String]>,
+    /// True if a unit in memory starts it together with itself: WantedBy, RequiredBy, BoundBy,
+    /// UpheldBy or TriggeredBy. `None` until it was read, which it is of units that the baseline
+    /// names.
+    pub pulled_in: Option<bool>,
     /// The first of `requires` that is not active while this unit is down, and how it stands;
     /// `None` where all are, or the unit runs.
     pub missing_requirement: Option<(String, String)>,
@@ -270,6 +276,7 @@ impl Unit {
             ended: 0,
             requires: Box::default(),
             part_of: Box::default(),
+            pulled_in: None,
             missing_requirement: None,
             job_result: None,
             control_group: Box::default(),
@@ -314,6 +321,24 @@ impl Unit {
                     .service
                     .as_ref()
                     .is_some_and(|service| now < service.loops_until)
+    }
+
+    /// True if its unit file lies below /run, which the next boot empties; generators fill their part
+    /// of it again.
+    pub fn has_passing_file(&self) -> bool {
+        self.fragment_path.starts_with("/run/") && self.file_state.as_deref() != Some("generated")
+    }
+
+    /// Whether the next boot starts it: its file is enabled, or another unit pulls it in. `None`
+    /// where it has no unit file, or it was not read yet who pulls it in.
+    pub fn starts_at_boot(&self) -> Option<bool> {
+        match self.file_state.as_deref()? {
+            _ if self.has_passing_file() => Some(false),
+            "enabled" => Some(true),
+            // Pulled in for this boot only, or never.
+            "enabled-runtime" | "masked" | "masked-runtime" => Some(false),
+            _ => self.pulled_in,
+        }
     }
 
     /// Each ActiveState with the seconds spent in it until `now` (monotonic microseconds) and the
@@ -363,6 +388,7 @@ impl Unit {
         );
         set(&mut self.requires, told.requires.clone().map(Into::into));
         set(&mut self.part_of, told.part_of.clone().map(Into::into));
+        self.pulled_in = told.pulled_in.or(self.pulled_in);
         match (told.control_group.as_deref(), &told.slice) {
             (Some(group), _) if !group.is_empty() => self.control_group = group.into(),
             // It is made with the first start, and no signal names it; but its place is known.
@@ -809,6 +835,33 @@ mod tests {
             timer(1_001_000_000, 3_000_000).next_trigger(now),
             Some(1_001_000_000)
         );
+    }
+
+    #[test]
+    fn the_next_boot_starts_what_is_enabled_or_pulled_in() {
+        let of = |file_state: Option<&'static str>, fragment_path: &str, pulled_in| {
+            let mut unit = Unit::new("a.service", 0);
+            unit.file_state = file_state.map(Cow::Borrowed);
+            unit.fragment_path = fragment_path.into();
+            unit.pulled_in = pulled_in;
+            unit.starts_at_boot()
+        };
+        let etc = "/etc/systemd/system/a.service";
+        let run = "/run/systemd/system/a.service";
+        let generator = "/run/systemd/generator/a.service";
+        assert_eq!(of(Some("enabled"), etc, Some(false)), Some(true));
+        assert_eq!(of(Some("enabled"), run, Some(true)), Some(false));
+        // The link that enables it pulls it in, too, and goes.
+        assert_eq!(of(Some("enabled-runtime"), etc, Some(true)), Some(false));
+        assert_eq!(of(Some("masked"), etc, Some(true)), Some(false));
+        for file_state in ["disabled", "static", "indirect", "alias", "linked"] {
+            assert_eq!(of(Some(file_state), etc, Some(true)), Some(true));
+            assert_eq!(of(Some(file_state), etc, Some(false)), Some(false));
+            assert_eq!(of(Some(file_state), etc, None), None, "not read yet");
+        }
+        assert_eq!(of(Some("generated"), generator, Some(true)), Some(true));
+        assert_eq!(of(Some("generated"), generator, Some(false)), Some(false));
+        assert_eq!(of(None, "", Some(true)), None);
     }
 
     const SECOND: u64 = 1_000_000;
