@@ -201,6 +201,9 @@ pub struct Service {
     /// 3 dumped, and the exit status or signal number. `None` if it never did. Kept over the next
     /// start, which clears it in systemd.
     pub last_exit: Option<(i32, i32)>,
+    /// When a run of a oneshot last ended with success, realtime microseconds; zero while none is
+    /// known. Later failures leave it.
+    pub last_success: u64,
     /// When the last automatic restart was, monotonic microseconds; zero: none since the last start
     /// by hand.
     last_restart: u64,
@@ -463,6 +466,12 @@ impl Unit {
                 service.settle(ended);
             }
         }
+        if self.kind == "oneshot"
+            && let Some(service) = &mut self.service
+            && let Some(at) = service.succeeded(active_state, &self.stamps, &stamps, first)
+        {
+            service.last_success = at;
+        }
         // It has its series from now on, also if this is the first reading.
         self.tally(active_state);
         self.sub_state = sub_state;
@@ -601,6 +610,27 @@ impl Service {
         if n_restarts >= 2 {
             self.loops_until = last_start + UNSEEN_LOOP;
         }
+    }
+
+    /// When the run of a oneshot ended with success that these stamps tell of, realtime microseconds;
+    /// `None` if they tell of none.
+    fn succeeded(
+        &self,
+        active_state: &str,
+        old: &Stamps,
+        new: &Stamps,
+        first: bool,
+    ) -> Option<u64> {
+        if self.remain_after_exit {
+            // Only a success makes it active.
+            return Some(new.active_enter.realtime).filter(|at| *at != 0);
+        }
+        let ended = new.inactive_enter.monotonic > old.inactive_enter.monotonic;
+        // `systemctl reset-failed` sets Result to success, too: whoever did not see the ending
+        // needs the exit status to be sure.
+        let is_sure = !first || self.last_exit == Some((1, 0));
+        (ended && is_sure && active_state == "inactive" && self.result == "success")
+            .then_some(new.inactive_enter.realtime)
     }
 
     /// Counts the endings that belong to what was just told. Each automatic restart follows an
@@ -862,6 +892,86 @@ mod tests {
         assert_eq!(of(Some("generated"), generator, Some(true)), Some(true));
         assert_eq!(of(Some("generated"), generator, Some(false)), Some(false));
         assert_eq!(of(None, "", Some(true)), None);
+    }
+
+    /// A oneshot that was `active_state` since this second, after it was active and inactive then.
+    fn oneshot_told(
+        active_state: &'static str,
+        result: &'static str,
+        exit: i32,
+        at: u64,
+    ) -> Properties {
+        let stamp = |at| Stamp {
+            realtime: 2 * at,
+            monotonic: at,
+        };
+        let active_enter = if active_state == "active" { at } else { 0 };
+        let inactive_enter = if active_state == "active" { 0 } else { at };
+        Properties {
+            kind: Some("oneshot".into()),
+            active_state: Some(active_state.into()),
+            result: Some(result.into()),
+            exec_main_code: Some(1),
+            exec_main_status: Some(exit),
+            stamps: Some(Stamps {
+                state_change: stamp(at),
+                active_enter: stamp(active_enter),
+                inactive_enter: stamp(inactive_enter),
+                ..Stamps::default()
+            }),
+            ..Properties::default()
+        }
+    }
+
+    fn last_success(unit: &Unit) -> u64 {
+        unit.service.as_ref().unwrap().last_success
+    }
+
+    #[test]
+    fn the_last_success_of_a_oneshot_is_kept_over_failures() {
+        let mut unit = Unit::new("a.service", 0);
+        let mut told = |active_state, result, exit, at| {
+            unit.apply(&oneshot_told(active_state, result, exit, at), at, false);
+            last_success(&unit)
+        };
+        assert_eq!(told("failed", "exit-code", 1, 10), 0, "none yet");
+        // By `systemctl reset-failed`.
+        assert_eq!(told("inactive", "success", 1, 10), 0);
+        assert_eq!(told("inactive", "success", 0, 20), 40);
+        assert_eq!(told("failed", "exit-code", 1, 30), 40);
+        assert_eq!(told("inactive", "success", 1, 30), 40);
+        assert_eq!(told("inactive", "exec-condition", 1, 40), 40);
+        assert_eq!(
+            told("inactive", "success", 3, 50),
+            100,
+            "SuccessExitStatus="
+        );
+        unit.unload(60);
+        assert_eq!(last_success(&unit), 100);
+    }
+
+    #[test]
+    fn a_first_reading_tells_the_last_success_where_it_is_sure() {
+        let first = |remain_after_exit, told: Properties| {
+            let mut unit = Unit::new("a.service", 0);
+            let told = Properties {
+                remain_after_exit: Some(remain_after_exit),
+                ..told
+            };
+            unit.apply(&told, 100, true);
+            last_success(&unit)
+        };
+        assert_eq!(first(false, oneshot_told("inactive", "success", 0, 10)), 20);
+        assert_eq!(first(false, oneshot_told("inactive", "success", 1, 10)), 0);
+        assert_eq!(first(false, oneshot_told("failed", "exit-code", 1, 10)), 0);
+        assert_eq!(first(false, oneshot_told("inactive", "success", 0, 0)), 0);
+        assert_eq!(first(true, oneshot_told("active", "success", 0, 10)), 20);
+        assert_eq!(first(true, oneshot_told("inactive", "success", 0, 10)), 0);
+        let service = Properties {
+            kind: Some("simple".into()),
+            ..oneshot_told("inactive", "success", 0, 10)
+        };
+        assert_eq!(first(false, service), 0);
     }
 
     const SECOND: u64 = 1_000_000;

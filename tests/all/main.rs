@@ -16,6 +16,7 @@ mod host;
 mod hostnames;
 mod hung;
 mod incidents;
+mod jobs;
 mod journal;
 mod loops;
 mod machine;
