@@ -838,6 +838,7 @@ unit_files: {snapshot: /var/lib/snapshot}
                 writable: Some(true),
                 canary: false,
                 started: Some(1_700_000_000),
+                connected_clients: Some(13),
             },
             Redis {
                 name: "queue".to_owned(),
@@ -851,6 +852,7 @@ unit_files: {snapshot: /var/lib/snapshot}
                 writable: None,
                 canary: false,
                 started: None,
+                connected_clients: None,
             },
         ]
     }
