@@ -2,7 +2,8 @@
 
 pub mod dependencies;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::iter::successors;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +22,11 @@ pub struct Findings {
     pub units: Vec<Judged>,
     /// Services that the baseline wants running: how many do, and how many should.
     pub running: (usize, usize),
-    /// What is to be said of the dependencies, in the order of their checks.
+    /// What is to be said besides, in the order of the checks.
     pub remarks: Vec<Remark>,
 }
 
-/// What is to be said of something that the units depend on.
+/// What is to be said of something that the units depend on, or of a unit that stands as it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
     /// The check that it belongs to.
@@ -157,6 +158,21 @@ impl Judged {
 
     fn is(&self, wanted: Deviation) -> bool {
         self.deviating().any(|deviation| deviation == wanted)
+    }
+
+    /// The unit that it is blamed on, if it is on one.
+    fn dependency(&self) -> Option<&str> {
+        self.causes
+            .iter()
+            .find(|(cause, _)| *cause == "dependency")
+            .map(|(_, detail)| detail.as_str())
+    }
+
+    /// True if the baseline wants it running or active.
+    pub fn should_be_up(&self) -> bool {
+        [Expected::Running, Expected::Active]
+            .iter()
+            .any(|list| self.expected == list.as_str())
     }
 
     /// True if it stands as the baseline says.
@@ -310,7 +326,8 @@ fn ending(unit: &Unit) -> String {
 
 fn tell_cause(cause: &str, detail: &str) -> String {
     let told = match cause {
-        "dependency" => format!("{detail} is not active"),
+        // It may be up again: what it took down stays down.
+        "dependency" => format!("it depends on {detail}, which is not active or was stopped"),
         "missing_executable" => {
             "the program of ExecStart= cannot be run (203/EXEC): missing, or not executable"
                 .to_owned()
@@ -370,7 +387,7 @@ pub fn judge(observation: &Observation) -> Findings {
     let judged = observation.units.is_ok().then_some(&*findings.units);
     let (checks, remarks) = dependencies::judge(observation, judged);
     findings.checks.extend(checks);
-    findings.remarks = remarks;
+    findings.remarks.extend(remarks);
     findings
 }
 
@@ -392,6 +409,8 @@ fn judge_units(observation: &Observation, units: &Units, should_run: usize) -> F
             )
         })
         .collect();
+    blame_the_whole(&mut judged);
+    name_the_roots(&mut judged);
     for judged in judged.iter_mut().filter(|judged| judged.is_in_trouble()) {
         add_causes(observation, judged);
     }
@@ -406,9 +425,9 @@ fn judge_units(observation: &Observation, units: &Units, should_run: usize) -> F
         .collect();
     Findings {
         checks,
+        remarks: judged.iter().filter_map(lost_at_boot).collect(),
         units: judged,
         running: (run, should_run),
-        remarks: Vec::new(),
     }
 }
 
@@ -604,6 +623,41 @@ fn judge_unit(observed: &Observed, named: Option<&baseline::Unit>, now: u64) -> 
     judged
 }
 
+/// The warning that a unit is up, but the next boot does not start it.
+fn lost_at_boot(judged: &Judged) -> Option<Remark> {
+    let unit = &judged.unit;
+    if !judged.should_be_up() || !judged.holds() || unit.starts_at_boot() != Some(false) {
+        return None;
+    }
+    let name = &unit.name;
+    let (check, stands) = if judged.expected == Expected::Running.as_str() {
+        ("running_units", "runs")
+    } else {
+        ("active_units", "is active")
+    };
+    let why = match unit.file_state.as_deref().unwrap_or_default() {
+        _ if unit.has_passing_file() => {
+            "its unit file lies below /run; move it to /etc/systemd/system".to_owned()
+        }
+        "enabled-runtime" => {
+            format!("it is enabled for this boot only; systemctl enable {name}")
+        }
+        "disabled" => {
+            format!("it is disabled, and no unit pulls it in; systemctl enable {name}")
+        }
+        state => format!(
+            "its unit file is {state}, and no unit pulls it in; give it a section [Install], then \
+             systemctl enable {name}"
+        ),
+    };
+    Some(Remark {
+        check,
+        status: Status::Holds,
+        subject: name.to_string(),
+        sentence: format!("{name} {stands} now, but would not come back after a reboot: {why}"),
+    })
+}
+
 fn is_running(unit: &Unit) -> bool {
     matches!(&*unit.active_state, "active" | "reloading" | "refreshing") || ended_well(unit)
 }
@@ -657,6 +711,61 @@ fn causes(unit: &Unit) -> Vec<(&'static str, String)> {
     causes
 }
 
+/// Blames what a stopped unit is part of, where that is down or ended with it.
+fn blame_the_whole(judged: &mut [Judged]) {
+    /// How far apart the two may have ended, microseconds.
+    const AS_ONE: u64 = 2_000_000;
+    let watched: HashMap<Arc<str>, Arc<Unit>> = judged
+        .iter()
+        .map(|judged| (judged.unit.id.clone(), judged.unit.clone()))
+        .collect();
+    for judged in judged
+        .iter_mut()
+        .filter(|judged| judged.is(Deviation::Stopped) && judged.dependency().is_none())
+    {
+        let Unit { started, ended, .. } = *judged.unit;
+        let took_it_down = |whole: &&String| {
+            watched.get(whole.as_str()).is_some_and(|whole| {
+                let both_ended = ended != 0 && whole.ended != 0;
+                let as_one = ended.abs_diff(whole.ended) <= AS_ONE && started <= whole.ended;
+                whole.is_down() || (both_ended && as_one)
+            })
+        };
+        let whole = judged.unit.part_of.iter().find(took_it_down).cloned();
+        judged
+            .causes
+            .extend(whole.map(|whole| ("dependency", whole)));
+    }
+}
+
+/// Where the unit that another one depends on is down for a dependency of its own, names the one
+/// that all hang on. Of units that depend on each other in a circle the first by name has no
+/// dependency to blame: whoever keeps silent about dependents must not keep silent about them all.
+fn name_the_roots(judged: &mut [Judged]) {
+    let mut depends_on: BTreeMap<String, String> = judged
+        .iter()
+        .filter_map(|judged| Some((judged.unit.id.to_string(), judged.dependency()?.to_owned())))
+        .collect();
+    let ids: Vec<String> = depends_on.keys().cloned().collect();
+    for id in &ids {
+        let chain = successors(Some(id), |id| depends_on.get(*id)).skip(1);
+        if chain.take(ids.len()).any(|other| other == id) {
+            depends_on.remove(id);
+        }
+    }
+    for judged in judged {
+        let is_dependency = |(cause, _): &(&str, String)| *cause == "dependency";
+        let Some(place) = judged.causes.iter().position(is_dependency) else {
+            continue;
+        };
+        let next = depends_on.get(&*judged.unit.id);
+        match successors(next, |id| depends_on.get(*id)).last() {
+            Some(root) => judged.causes[place].1.clone_from(root),
+            None => drop(judged.causes.remove(place)),
+        }
+    }
+}
+
 /// Adds what its dependencies tell. Where systemd itself could not so much as start the program, no
 /// server or name is to blame.
 fn add_causes(observation: &Observation, judged: &mut Judged) {
@@ -701,14 +810,11 @@ mod tests {
 
     const MINUTE: u64 = 60_000_000;
 
-    /// A service that runs, with its last automatic restarts at these minutes, newest first.
-    fn restarted_at(minutes: [u64; 2]) -> Unit {
+    fn running() -> Unit {
         let mut unit = Unit::new("a.service", 0);
+        unit.load_state = Cow::Borrowed("loaded");
         unit.active_state = Cow::Borrowed("active");
         unit.sub_state = Cow::Borrowed("running");
-        if let Some(service) = &mut unit.service {
-            service.recent_restarts = minutes.map(|minute| minute * MINUTE);
-        }
         unit
     }
 
@@ -726,8 +832,7 @@ mod tests {
 
     #[test]
     fn a_service_on_its_way_down_does_not_run() {
-        let mut unit = restarted_at([0, 0]);
-        unit.load_state = Cow::Borrowed("loaded");
+        let mut unit = running();
         assert!(judged(&unit).holds());
         unit.active_state = Cow::Borrowed("deactivating");
         assert!(judged(&unit).is(Deviation::Stopped));
@@ -735,8 +840,7 @@ mod tests {
 
     #[test]
     fn a_oneshot_holds_when_it_ended_well_unless_it_should_have_stayed_active() {
-        let mut unit = restarted_at([0, 0]);
-        unit.load_state = Cow::Borrowed("loaded");
+        let mut unit = running();
         unit.active_state = Cow::Borrowed("inactive");
         unit.kind = Cow::Borrowed("oneshot");
         let service = unit.service.as_mut().unwrap();
@@ -748,12 +852,79 @@ mod tests {
 
     #[test]
     fn a_file_that_nobody_could_look_for_is_not_missing() {
-        let mut unit = restarted_at([0, 0]);
-        unit.load_state = Cow::Borrowed("loaded");
+        let mut unit = running();
         unit.fragment_path = "/etc/systemd/system/a.service".into();
         unit.file_sought = false;
         assert!(judged(&unit).holds());
         unit.file_sought = true;
         assert!(judged(&unit).is(Deviation::Missing));
+    }
+
+    /// A stopped unit that ceased to be active at this second; it is part of and requires these.
+    fn stopped(name: &str, at: u64, part_of: &[&str], missing: Option<&str>) -> Judged {
+        let mut unit = running();
+        unit.name = name.into();
+        unit.id = name.into();
+        unit.active_state = Cow::Borrowed("inactive");
+        unit.ended = at * 1_000_000;
+        unit.part_of = part_of.iter().map(|name| (*name).to_owned()).collect();
+        unit.missing_requirement = missing.map(|name| (name.to_owned(), "inactive".to_owned()));
+        judged(&unit)
+    }
+
+    fn dependencies(judged: &mut [Judged]) -> Vec<Option<&str>> {
+        blame_the_whole(judged);
+        name_the_roots(judged);
+        judged.iter().map(Judged::dependency).collect()
+    }
+
+    #[test]
+    fn a_stop_is_blamed_on_what_the_unit_is_part_of() {
+        let part = |at| stopped("part.service", at, &["other.target", "whole.target"], None);
+        let whole = |state: &'static str, at| {
+            let mut unit = (*stopped("whole.target", at, &[], None).unit).clone();
+            unit.active_state = Cow::Borrowed(state);
+            judged(&unit)
+        };
+        let of = |part: Judged, whole: Judged| {
+            let mut judged = [part, whole];
+            let [part, whole] = *dependencies(&mut judged) else {
+                unreachable!();
+            };
+            assert_eq!(whole, None);
+            part.map(str::to_owned)
+        };
+        let blamed = Some("whole.target".to_owned());
+        assert_eq!(of(part(100), whole("inactive", 50)), blamed, "it is down");
+        assert_eq!(of(part(0), whole("failed", 0)), blamed);
+        assert_eq!(of(part(100), whole("active", 99)), blamed, "up again");
+        assert_eq!(of(part(100), whole("active", 102)), blamed);
+        assert_eq!(of(part(100), whole("active", 97)), None);
+        assert_eq!(of(part(100), whole("active", 0)), None);
+        assert_eq!(of(part(0), whole("active", 1)), None);
+        let mut started_since = (*part(100).unit).clone();
+        started_since.started = 99_500_000;
+        assert_eq!(of(judged(&started_since), whole("active", 99)), None);
+        let apart = stopped("part.service", 100, &["other.target"], None);
+        assert_eq!(of(apart, whole("inactive", 100)), None);
+    }
+
+    #[test]
+    fn the_root_of_a_chain_is_named_and_a_circle_has_one() {
+        let mut chain = [
+            stopped("a.service", 9, &[], Some("b.service")),
+            stopped("b.service", 9, &["c.target"], None),
+            stopped("c.target", 9, &[], Some("d.service")),
+        ];
+        assert_eq!(dependencies(&mut chain), [Some("d.service"); 3]);
+        let mut circle = [
+            stopped("before.service", 9, &[], Some("c.service")),
+            stopped("c.service", 9, &[], Some("b.service")),
+            stopped("b.service", 9, &[], Some("d.service")),
+            stopped("d.service", 9, &[], Some("c.service")),
+            stopped("self.service", 9, &[], Some("self.service")),
+        ];
+        let root = Some("b.service");
+        assert_eq!(dependencies(&mut circle), [root, root, None, root, None]);
     }
 }

@@ -119,6 +119,7 @@ impl Collector for Exposition {
             encode_times(&mut families, units)?;
             encode_counters(&mut families, units)?;
             encode_services(&mut families, units)?;
+            encode_jobs(&mut families, units)?;
             encode_usage(&mut families, units)?;
             encode_timers_and_sockets(&mut families, units)?;
             encode_host(&mut families, units)?;
@@ -255,6 +256,18 @@ fn encode_findings(families: &mut Families<'_>, findings: &Findings, known: bool
         }
         Ok(())
     })?;
+    families.gauge(
+        "baseline_unit_starts_at_boot",
+        "1 if the next boot starts the unit that should run or be active: its file is enabled, or another unit pulls it in (D-Bus: Unit.WantedBy, RequiredBy, BoundBy, UpheldBy, TriggeredBy)",
+        |m| {
+            for judged in findings.units.iter().filter(|judged| judged.should_be_up()) {
+                if let Some(starts) = judged.unit.starts_at_boot() {
+                    gauge(m, &[("name", &*judged.unit.name)], u32::from(starts))?;
+                }
+            }
+            Ok(())
+        },
+    )?;
     families.gauge(
         "baseline_unit_deviation",
         "1 if the unit differs from what is expected of it in this way",
@@ -511,6 +524,18 @@ fn encode_services(families: &mut Families<'_>, units: &Units) -> fmt::Result {
     })
 }
 
+/// When jobs last did their work.
+fn encode_jobs(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+    families.gauge("systemd_service_last_success_timestamp_seconds", "When a run of a service of Type=oneshot last ended with success, in seconds since the epoch; none while none is known (D-Bus: Unit.InactiveEnterTimestamp, ActiveEnterTimestamp with RemainAfterExit=)", |m| {
+        for unit in watched(units) {
+            if let Some(service) = &unit.service && service.last_success != 0 {
+                gauge(m, &[("name", &*unit.name)], micros_as_seconds(service.last_success))?;
+            }
+        }
+        Ok(())
+    })
+}
+
 fn encode_usage(families: &mut Families<'_>, units: &Units) -> fmt::Result {
     families.counter(
         "systemd_unit_cpu_seconds",
@@ -747,7 +772,7 @@ mod tests {
 deployment: golden
 systemd:
   watch: [\"odd-*\"]
-  running: [runs.service, {name: loops.service, tier: 2}]
+  running: [runs.service, {name: loops.service, tier: 2}, nightly.service]
   active: [nightly.timer, calls.socket]
   absent: [gone.service]
   disabled: [off.service]
@@ -813,6 +838,7 @@ unit_files: {snapshot: /var/lib/snapshot}
                 writable: Some(true),
                 canary: false,
                 started: Some(1_700_000_000),
+                connected_clients: Some(13),
             },
             Redis {
                 name: "queue".to_owned(),
@@ -826,6 +852,7 @@ unit_files: {snapshot: /var/lib/snapshot}
                 writable: None,
                 canary: false,
                 started: None,
+                connected_clients: None,
             },
         ]
     }
@@ -910,6 +937,7 @@ unit_files: {snapshot: /var/lib/snapshot}
                 row("runs.service", "active", "running"),
                 row("loops.service", "active", "running"),
                 row("nightly.timer", "active", "waiting"),
+                row("nightly.service", "inactive", "dead"),
                 row("calls.socket", "active", "listening"),
                 row("odd-\\x2dname\".service", "maintenance", "cleaning"),
                 row("stranger.service", "failed", "failed"),
@@ -922,6 +950,7 @@ unit_files: {snapshot: /var/lib/snapshot}
                 ("runs.service", "enabled"),
                 ("loops.service", "enabled"),
                 ("nightly.timer", "enabled"),
+                ("nightly.service", "static"),
                 ("calls.socket", "static"),
                 ("off.service", "disabled"),
             ]),
@@ -953,10 +982,29 @@ unit_files: {snapshot: /var/lib/snapshot}
             ..Properties::default()
         };
         table.reply("nightly.timer", &timer, true, began);
+        let job = Properties {
+            active_state: Some("inactive".into()),
+            sub_state: Some("dead".into()),
+            stamps: Some(Stamps {
+                state_change: stamp(91),
+                inactive_exit: stamp(90),
+                inactive_enter: stamp(91),
+                ..Stamps::default()
+            }),
+            invocation: Some(2),
+            kind: Some("oneshot".into()),
+            restart: Some("no".into()),
+            exec_main_code: Some(1),
+            exec_main_status: Some(0),
+            pulled_in: Some(true),
+            ..service.clone()
+        };
+        table.reply("nightly.service", &job, true, began);
         let socket = Properties {
             n_accepted: Some(5),
             n_connections: Some(2),
             n_refused: Some(1),
+            pulled_in: Some(false),
             ..Properties::default()
         };
         table.reply("calls.socket", &socket, true, began);

@@ -151,7 +151,7 @@ struct Unit<'a> {
     sentence: String,
 }
 
-/// What is to be said of the dependencies.
+/// What is to be said of the dependencies, and of units that stand as they should.
 #[derive(Serialize)]
 struct Remark<'a> {
     check: &'static str,

@@ -592,6 +592,7 @@ mod tests {
                 writable,
                 canary: false,
                 started: None,
+                connected_clients: None,
             })
         };
         assert_eq!(of(true, Some(true)), Status::Holds);

@@ -198,6 +198,18 @@ fn encode_redis(families: &mut Families<'_>, endpoints: &[Redis]) -> fmt::Result
             }
             Ok(())
         },
+    )?;
+    families.gauge(
+        "baseline_redis_connected_clients",
+        "Clients connected to the server, the exporter's own connection included (INFO)",
+        |m| {
+            for endpoint in endpoints {
+                if let Some(clients) = endpoint.connected_clients {
+                    gauge(m, &[("endpoint", &*endpoint.name)], clients)?;
+                }
+            }
+            Ok(())
+        },
     )
 }
 

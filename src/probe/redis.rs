@@ -54,6 +54,9 @@ pub struct Redis {
     /// When the server was started, seconds since the epoch, by its own clock; `None` where INFO
     /// does not tell. Does not change while the server runs.
     pub started: Option<u64>,
+    /// How many clients are connected, with the exporter's own connection; `None` where INFO does
+    /// not tell.
+    pub connected_clients: Option<u64>,
 }
 
 /// A step on the way to an answer.
@@ -214,6 +217,7 @@ impl Target<'_> {
             writable: None,
             canary: false,
             started: None,
+            connected_clients: None,
         };
         let mut phases = Vec::new();
         redis.failure = self.ask_all(&mut phases, &mut redis).await.err();
@@ -454,6 +458,7 @@ impl Target<'_> {
             Ok(Value::BulkString(text)) => {
                 let info = InfoDict::new(&String::from_utf8_lossy(&text));
                 redis.started = info::started(&info);
+                redis.connected_clients = info::connected_clients(&info);
                 info::writable(&info, &self.address)
             }
             Ok(_) => return self.beside_the_point("INFO"),

@@ -56,7 +56,7 @@ pub fn rows(message: &Message) -> Result<Vec<Row>, zbus::Error> {
 
 /// What of the Unit interface is read one by one. All at once would have systemd look for each
 /// unit's enablement in every directory.
-pub const OF_UNIT: [&str; 19] = [
+pub const OF_UNIT: [&str; 20] = [
     "ActiveState",
     "SubState",
     "StateChangeTimestamp",
@@ -76,6 +76,17 @@ pub const OF_UNIT: [&str; 19] = [
     "Requires",
     "Requisite",
     "BindsTo",
+    "PartOf",
+];
+
+/// What is read besides of the units that the baseline names: who starts them. A systemd that does
+/// not know one of them says so.
+pub const PULLED_IN_BY: [&str; 5] = [
+    "WantedBy",
+    "RequiredBy",
+    "BoundBy",
+    "UpheldBy",
+    "TriggeredBy",
 ];
 
 /// The value in a reply to Get.
@@ -109,6 +120,11 @@ pub fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
             .filter(|name| !name.ends_with(".slice") && name != "sysinit.target")
             .collect()
     });
+    let pulled_in = PULLED_IN_BY
+        .iter()
+        .filter_map(|key| strings(all.get(*key)))
+        .map(|units| !units.is_empty())
+        .reduce(|pulled_in, also| pulled_in || also);
     Properties {
         load_state: text(all.get("LoadState")),
         active_state: text(all.get("ActiveState")),
@@ -120,6 +136,8 @@ pub fn read(all: &HashMap<&str, Variant<'_>>) -> Properties {
         stamps,
         invocation: bytes(all.get("InvocationID")),
         requires,
+        part_of: strings(all.get("PartOf")),
+        pulled_in,
         kind: text(all.get("Type")),
         restart: text(all.get("Restart")),
         n_restarts: count(all.get("NRestarts")),

@@ -141,11 +141,20 @@ impl Table {
         self.each(id, |unit| unit.detailed = false);
     }
 
-    /// Says that systemd read its unit files again: what was outdated is so no more.
-    pub fn forget_outdated(&mut self) {
-        for unit in self.units.iter_mut().filter(|unit| unit.need_daemon_reload) {
-            Arc::make_mut(unit).detailed = false;
+    /// Says that systemd read its unit files again: what was outdated is so no more, and the files
+    /// of other units say who pulls in those that are named.
+    pub fn forget_reloaded(&mut self) {
+        for unit in &mut self.units {
+            if unit.need_daemon_reload || self.named.contains(&unit.name) {
+                Arc::make_mut(unit).detailed = false;
+            }
         }
+    }
+
+    /// True if systemd calls a unit so that is watched by its name, and not by a pattern only.
+    pub fn is_named(&self, id: &str) -> bool {
+        let mut indices = self.by_id.get(id).into_iter().flatten();
+        indices.any(|index| self.named.contains(&self.units[*index].name))
     }
 
     /// The units whose properties are not known, by systemd's own names: the loaded ones, and
@@ -268,13 +277,14 @@ impl Table {
     }
 
     /// Finds out for each unit that is down which of the units it requires is down too. A required
-    /// unit that has no row stands as it did when it last had one.
+    /// unit that has no row is not in memory: it stands as it did when it last had one.
     pub fn find_missing_requirements(&mut self, rows: &HashMap<&str, &Row>) {
         for unit in self.units.iter_mut().filter(|unit| unit.is_down()) {
             let before = unit.missing_requirement.as_ref();
             let missing = unit.requires.iter().find_map(|name| {
                 let Some(row) = rows.get(name.as_str()) else {
-                    return before.filter(|(before, _)| before == name).cloned();
+                    let last = before.filter(|(before, _)| before == name).cloned();
+                    return last.or_else(|| Some((name.clone(), "inactive".to_owned())));
                 };
                 let state = if row.load_state == "loaded" {
                     &row.active_state
@@ -602,19 +612,12 @@ mod tests {
             service.restart(10);
             tell(&mut table, &service);
         }
-        assert_ne!(
-            table.units()[0].service.as_ref().unwrap().recent_restarts[1],
-            0
-        );
+        assert!(table.units()[0].is_looping(service.now));
         service.start_by_hand(10);
         tell(&mut table, &service);
         let counted = table.units()[0].service.as_ref().unwrap();
         assert_eq!((counted.n_restarts, counted.auto_restarts), (0, 3));
-        assert_eq!(
-            counted.recent_restarts,
-            [0, 0],
-            "a start by hand ends the loop"
-        );
+        assert!(!table.units()[0].is_looping(service.now));
     }
 
     #[test]
@@ -633,8 +636,9 @@ mod tests {
         service.enter("inactive", "dead", 10);
         service.start(10);
         tell(&mut table, &service);
-        let counted = table.units()[0].service.as_ref().unwrap();
-        assert_eq!((counted.n_restarts, counted.recent_restarts), (3, [0, 0]));
+        let unit = &table.units()[0];
+        assert_eq!(unit.service.as_ref().unwrap().n_restarts, 3);
+        assert!(!unit.is_looping(service.now));
     }
 
     #[test]
@@ -742,6 +746,34 @@ mod tests {
         );
         assert_eq!(table.others().counts.get("active"), Some(&1));
         assert!(table.others().failed.contains("b.service"));
+    }
+
+    #[test]
+    fn a_required_unit_that_left_memory_is_down() {
+        let mut service = Service::new();
+        let mut table = watched(&service);
+        let told = Properties {
+            requires: Some(vec!["b.service".to_owned()]),
+            ..Properties::default()
+        };
+        table.reply(NAME, &told, true, service.now);
+        let required = |state: &'static str| Row {
+            name: "b.service".to_owned(),
+            active_state: state.into(),
+            ..service.row()
+        };
+        let down = |state: &str| Some(("b.service".to_owned(), state.to_owned()));
+        let missing = |table: &Table| table.units()[0].missing_requirement.clone();
+        table.list(&[service.row(), required("active")], service.now);
+        assert_eq!(missing(&table), None);
+        table.list(&[service.row()], service.now);
+        assert_eq!(missing(&table), down("inactive"));
+        table.list(&[service.row(), required("failed")], service.now);
+        table.list(&[service.row()], service.now);
+        assert_eq!(missing(&table), down("failed"));
+        service.start(1);
+        tell(&mut table, &service);
+        assert_eq!(missing(&table), None, "it runs");
     }
 
     #[derive(Debug, Clone, Copy)]

@@ -17,8 +17,14 @@ pub const ACTIVE_STATES: [&str; 6] = [
 ];
 
 /// Two automatic restarts within this time are a loop, in microseconds. A loop of one restart every
-/// five minutes must count, so must one that misses a beat.
+/// five minutes must count.
 const LOOP_WINDOW: u64 = 15 * 60 * 1_000_000;
+/// A loop is over when no restart came for twice the time between the last two, and this long, in
+/// microseconds: no round takes exactly as long as the one before.
+const LOOP_SLACK: u64 = 30 * 1_000_000;
+/// How long after its last start a service counts that was in a loop before watching began, in
+/// microseconds: how long its rounds take is not known then.
+const UNSEEN_LOOP: u64 = 5 * 60 * 1_000_000;
 
 /// A moment as systemd tells it, on both of its clocks, in microseconds; zero is "never".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,6 +64,9 @@ pub struct Properties {
     pub invocation: Option<u128>,
     /// Requires, Requisite and BindsTo together.
     pub requires: Option<Vec<String>>,
+    pub part_of: Option<Vec<String>>,
+    /// As [`Unit::pulled_in`].
+    pub pulled_in: Option<bool>,
     /// Type of a service or a mount.
     pub kind: Option<Cow<'static, str>>,
     pub restart: Option<Cow<'static, str>>,
@@ -119,8 +128,19 @@ pub struct Unit {
     pub need_daemon_reload: bool,
     /// The unit's own time stamps; all zero while it is not loaded.
     pub stamps: Stamps,
+    /// When it last became active, monotonic microseconds; zero: never, as far as is known. Kept
+    /// while it is not loaded, unlike its stamps.
+    pub started: u64,
+    /// When it last ceased to be active; likewise.
+    pub ended: u64,
     /// Units it cannot run without: Requires, Requisite and BindsTo.
     pub requires: Box<[String]>,
+    /// PartOf: units whose stop stops it, too. Their start does not start it.
+    pub part_of: Box<[String]>,
+    /// True if a unit in memory starts it together with itself: WantedBy, RequiredBy, BoundBy,
+    /// UpheldBy or TriggeredBy. `None` until it was read, which it is of units that the baseline
+    /// names.
+    pub pulled_in: Option<bool>,
     /// The first of `requires` that is not active while this unit is down, and how it stands;
     /// `None` where all are, or the unit runs.
     pub missing_requirement: Option<(String, String)>,
@@ -181,8 +201,15 @@ pub struct Service {
     /// 3 dumped, and the exit status or signal number. `None` if it never did. Kept over the next
     /// start, which clears it in systemd.
     pub last_exit: Option<(i32, i32)>,
-    /// When the last two automatic restarts were, monotonic microseconds, newest first; zero: none.
-    pub recent_restarts: [u64; 2],
+    /// When a run of a oneshot last ended with success, realtime microseconds; zero while none is
+    /// known. Later failures leave it.
+    pub last_success: u64,
+    /// When the last automatic restart was, monotonic microseconds; zero: none since the last start
+    /// by hand.
+    last_restart: u64,
+    /// Until when its latest restarts count as a loop if no other one comes, monotonic microseconds;
+    /// zero: there were not two of them.
+    loops_until: u64,
     /// MainPID; zero while it has none.
     pub main_pid: u32,
     /// ControlPID, of a command before or after the main one; zero while there is none.
@@ -248,7 +275,11 @@ impl Unit {
             drop_in_paths: Box::default(),
             need_daemon_reload: false,
             stamps: Stamps::default(),
+            started: 0,
+            ended: 0,
             requires: Box::default(),
+            part_of: Box::default(),
+            pulled_in: None,
             missing_requirement: None,
             job_result: None,
             control_group: Box::default(),
@@ -289,10 +320,28 @@ impl Unit {
     pub fn is_looping(&self, now: u64) -> bool {
         self.sub_state.contains("auto-restart")
             || !self.is_down()
-                && self.service.as_ref().is_some_and(|service| {
-                    let [_, last_but_one] = service.recent_restarts;
-                    last_but_one != 0 && now.saturating_sub(last_but_one) < LOOP_WINDOW
-                })
+                && self
+                    .service
+                    .as_ref()
+                    .is_some_and(|service| now < service.loops_until)
+    }
+
+    /// True if its unit file lies below /run, which the next boot empties; generators fill their part
+    /// of it again.
+    pub fn has_passing_file(&self) -> bool {
+        self.fragment_path.starts_with("/run/") && self.file_state.as_deref() != Some("generated")
+    }
+
+    /// Whether the next boot starts it: its file is enabled, or another unit pulls it in. `None`
+    /// where it has no unit file, or it was not read yet who pulls it in.
+    pub fn starts_at_boot(&self) -> Option<bool> {
+        match self.file_state.as_deref()? {
+            _ if self.has_passing_file() => Some(false),
+            "enabled" => Some(true),
+            // Pulled in for this boot only, or never.
+            "enabled-runtime" | "masked" | "masked-runtime" => Some(false),
+            _ => self.pulled_in,
+        }
     }
 
     /// Each ActiveState with the seconds spent in it until `now` (monotonic microseconds) and the
@@ -341,6 +390,8 @@ impl Unit {
             told.drop_in_paths.clone().map(Into::into),
         );
         set(&mut self.requires, told.requires.clone().map(Into::into));
+        set(&mut self.part_of, told.part_of.clone().map(Into::into));
+        self.pulled_in = told.pulled_in.or(self.pulled_in);
         match (told.control_group.as_deref(), &told.slice) {
             (Some(group), _) if !group.is_empty() => self.control_group = group.into(),
             // It is made with the first start, and no signal names it; but its place is known.
@@ -415,10 +466,18 @@ impl Unit {
                 service.settle(ended);
             }
         }
+        if self.kind == "oneshot"
+            && let Some(service) = &mut self.service
+            && let Some(at) = service.succeeded(active_state, &self.stamps, &stamps, first)
+        {
+            service.last_success = at;
+        }
         // It has its series from now on, also if this is the first reading.
         self.tally(active_state);
         self.sub_state = sub_state;
         self.stamps = stamps;
+        self.started = self.started.max(stamps.active_enter.monotonic);
+        self.ended = self.ended.max(stamps.active_exit.monotonic);
         if !self.is_down() {
             self.missing_requirement = None;
         }
@@ -503,23 +562,40 @@ impl Service {
             let new = n_restarts.checked_sub(self.n_restarts).unwrap_or_else(|| {
                 // Smaller than before: somebody started it by hand, which ends a loop and sets
                 // the count back to zero; all that it shows is new.
-                self.recent_restarts = [0, 0];
+                self.end_loop();
                 n_restarts
             });
             self.auto_restarts += u64::from(new);
             self.unmatched_restarts = self.unmatched_restarts.saturating_add(new);
-            for _ in 0..new.min(2) {
-                self.recent_restarts = [now, self.recent_restarts[0]];
-            }
+            self.restarted(new, now);
         }
         self.n_restarts = n_restarts;
+    }
+
+    /// It was restarted so many times since the last message.
+    fn restarted(&mut self, times: u32, now: u64) {
+        let apart = match times {
+            0 => return,
+            1 if self.last_restart == 0 => LOOP_WINDOW,
+            1 => now.saturating_sub(self.last_restart),
+            // One message tells of several: they came quickly.
+            _ => 0,
+        };
+        self.last_restart = now;
+        // Both must hold: the last one is not long ago, and the one before is in the window.
+        let left = LOOP_WINDOW.saturating_sub(apart);
+        self.loops_until = now + left.min(2 * apart + LOOP_SLACK);
+    }
+
+    fn end_loop(&mut self) {
+        (self.last_restart, self.loops_until) = (0, 0);
     }
 
     /// It was started. A start that no automatic restart was counted for was one by hand, and ends
     /// a loop, also where systemd goes on counting (it does if the unit waited for a restart).
     fn started(&mut self, first: bool) {
         if !first && self.n_restarts == self.n_restarts_at_start {
-            self.recent_restarts = [0, 0];
+            self.end_loop();
         }
         self.n_restarts_at_start = self.n_restarts;
     }
@@ -528,11 +604,33 @@ impl Service {
     /// hand, the latest one when the unit was last started, make a loop as far as can be known.
     fn seed(&mut self, n_restarts: u32, now: u64, told: &Properties) {
         let last_start = told.exec_main_start.unwrap_or(now);
-        match n_restarts {
-            0 => {}
-            1 => self.recent_restarts = [last_start, 0],
-            _ => self.recent_restarts = [last_start, last_start],
+        if n_restarts >= 1 {
+            self.last_restart = last_start;
         }
+        if n_restarts >= 2 {
+            self.loops_until = last_start + UNSEEN_LOOP;
+        }
+    }
+
+    /// When the run of a oneshot ended with success that these stamps tell of, realtime microseconds;
+    /// `None` if they tell of none.
+    fn succeeded(
+        &self,
+        active_state: &str,
+        old: &Stamps,
+        new: &Stamps,
+        first: bool,
+    ) -> Option<u64> {
+        if self.remain_after_exit {
+            // Only a success makes it active.
+            return Some(new.active_enter.realtime).filter(|at| *at != 0);
+        }
+        let ended = new.inactive_enter.monotonic > old.inactive_enter.monotonic;
+        // `systemctl reset-failed` sets Result to success, too: whoever did not see the ending
+        // needs the exit status to be sure.
+        let is_sure = !first || self.last_exit == Some((1, 0));
+        (ended && is_sure && active_state == "inactive" && self.result == "success")
+            .then_some(new.inactive_enter.realtime)
     }
 
     /// Counts the endings that belong to what was just told. Each automatic restart follows an
@@ -769,43 +867,201 @@ mod tests {
         );
     }
 
-    const MINUTE: u64 = 60_000_000;
+    #[test]
+    fn the_next_boot_starts_what_is_enabled_or_pulled_in() {
+        let of = |file_state: Option<&'static str>, fragment_path: &str, pulled_in| {
+            let mut unit = Unit::new("a.service", 0);
+            unit.file_state = file_state.map(Cow::Borrowed);
+            unit.fragment_path = fragment_path.into();
+            unit.pulled_in = pulled_in;
+            unit.starts_at_boot()
+        };
+        let etc = "/etc/systemd/system/a.service";
+        let run = "/run/systemd/system/a.service";
+        let generator = "/run/systemd/generator/a.service";
+        assert_eq!(of(Some("enabled"), etc, Some(false)), Some(true));
+        assert_eq!(of(Some("enabled"), run, Some(true)), Some(false));
+        // The link that enables it pulls it in, too, and goes.
+        assert_eq!(of(Some("enabled-runtime"), etc, Some(true)), Some(false));
+        assert_eq!(of(Some("masked"), etc, Some(true)), Some(false));
+        for file_state in ["disabled", "static", "indirect", "alias", "linked"] {
+            assert_eq!(of(Some(file_state), etc, Some(true)), Some(true));
+            assert_eq!(of(Some(file_state), etc, Some(false)), Some(false));
+            assert_eq!(of(Some(file_state), etc, None), None, "not read yet");
+        }
+        assert_eq!(of(Some("generated"), generator, Some(true)), Some(true));
+        assert_eq!(of(Some("generated"), generator, Some(false)), Some(false));
+        assert_eq!(of(None, "", Some(true)), None);
+    }
 
-    /// A service that runs, with its last automatic restarts at these minutes, newest first.
-    fn restarted_at(minutes: [u64; 2]) -> Unit {
+    /// A oneshot that was `active_state` since this second, after it was active and inactive then.
+    fn oneshot_told(
+        active_state: &'static str,
+        result: &'static str,
+        exit: i32,
+        at: u64,
+    ) -> Properties {
+        let stamp = |at| Stamp {
+            realtime: 2 * at,
+            monotonic: at,
+        };
+        let active_enter = if active_state == "active" { at } else { 0 };
+        let inactive_enter = if active_state == "active" { 0 } else { at };
+        Properties {
+            kind: Some("oneshot".into()),
+            active_state: Some(active_state.into()),
+            result: Some(result.into()),
+            exec_main_code: Some(1),
+            exec_main_status: Some(exit),
+            stamps: Some(Stamps {
+                state_change: stamp(at),
+                active_enter: stamp(active_enter),
+                inactive_enter: stamp(inactive_enter),
+                ..Stamps::default()
+            }),
+            ..Properties::default()
+        }
+    }
+
+    fn last_success(unit: &Unit) -> u64 {
+        unit.service.as_ref().unwrap().last_success
+    }
+
+    #[test]
+    fn the_last_success_of_a_oneshot_is_kept_over_failures() {
+        let mut unit = Unit::new("a.service", 0);
+        let mut told = |active_state, result, exit, at| {
+            unit.apply(&oneshot_told(active_state, result, exit, at), at, false);
+            last_success(&unit)
+        };
+        assert_eq!(told("failed", "exit-code", 1, 10), 0, "none yet");
+        // By `systemctl reset-failed`.
+        assert_eq!(told("inactive", "success", 1, 10), 0);
+        assert_eq!(told("inactive", "success", 0, 20), 40);
+        assert_eq!(told("failed", "exit-code", 1, 30), 40);
+        assert_eq!(told("inactive", "success", 1, 30), 40);
+        assert_eq!(told("inactive", "exec-condition", 1, 40), 40);
+        assert_eq!(
+            told("inactive", "success", 3, 50),
+            100,
+            "SuccessExitStatus="
+        );
+        unit.unload(60);
+        assert_eq!(last_success(&unit), 100);
+    }
+
+    #[test]
+    fn a_first_reading_tells_the_last_success_where_it_is_sure() {
+        let first = |remain_after_exit, told: Properties| {
+            let mut unit = Unit::new("a.service", 0);
+            let told = Properties {
+                remain_after_exit: Some(remain_after_exit),
+                ..told
+            };
+            unit.apply(&told, 100, true);
+            last_success(&unit)
+        };
+        assert_eq!(first(false, oneshot_told("inactive", "success", 0, 10)), 20);
+        assert_eq!(first(false, oneshot_told("inactive", "success", 1, 10)), 0);
+        assert_eq!(first(false, oneshot_told("failed", "exit-code", 1, 10)), 0);
+        assert_eq!(first(false, oneshot_told("inactive", "success", 0, 0)), 0);
+        assert_eq!(first(true, oneshot_told("active", "success", 0, 10)), 20);
+        assert_eq!(first(true, oneshot_told("inactive", "success", 0, 10)), 0);
+        let service = Properties {
+            kind: Some("simple".into()),
+            ..oneshot_told("inactive", "success", 0, 10)
+        };
+        assert_eq!(first(false, service), 0);
+    }
+
+    const SECOND: u64 = 1_000_000;
+    const MINUTE: u64 = 60 * SECOND;
+
+    /// A service that runs, after automatic restarts at these moments under our eyes.
+    fn restarted_at(moments: &[u64]) -> Unit {
         let mut unit = Unit::new("a.service", 0);
         unit.active_state = Cow::Borrowed("active");
         unit.sub_state = Cow::Borrowed("running");
-        if let Some(service) = &mut unit.service {
-            service.recent_restarts = minutes.map(|minute| minute * MINUTE);
+        for (before, moment) in (0..).zip(moments) {
+            unit.apply(&restarts(before + 1), *moment, false);
         }
         unit
     }
 
-    #[test]
-    fn one_restart_every_five_minutes_is_a_loop_at_any_moment() {
-        let unit = restarted_at([105, 100]);
-        assert!(unit.is_looping(105 * MINUTE));
-        assert!(unit.is_looping(110 * MINUTE - 1), "just before the next");
-        assert!(unit.is_looping(114 * MINUTE), "though it misses a beat");
+    fn restarts(n_restarts: u32) -> Properties {
+        Properties {
+            n_restarts: Some(n_restarts),
+            ..Properties::default()
+        }
     }
 
     #[test]
-    fn restarts_further_apart_than_the_window_are_no_loop() {
-        assert!(!restarted_at([116, 100]).is_looping(116 * MINUTE));
-        assert!(
-            !restarted_at([100, 0]).is_looping(101 * MINUTE),
-            "one restart"
-        );
-        assert!(
-            !restarted_at([105, 100]).is_looping(115 * MINUTE),
-            "it has held since"
-        );
+    fn a_loop_of_any_period_is_seen_at_any_moment_and_ends_by_itself() {
+        for period in [1, 2, 5, 10, 30, 60, 90, 100, 120, 180, 300].map(|s| s * SECOND) {
+            // It waits for its restart for a tenth of the time, or for nearly all of it.
+            for wait in [period / 10, period - period / 10] {
+                let began = 1000 * MINUTE;
+                let mut unit = restarted_at(&[]);
+                for second in 0..=10 * period / SECOND {
+                    let now = began + second * SECOND;
+                    let restarted = u32::try_from((now - began) / period).unwrap();
+                    let waits = (now - began) % period >= period - wait;
+                    (unit.active_state, unit.sub_state) = if waits {
+                        ("activating".into(), "auto-restart".into())
+                    } else {
+                        ("active".into(), "running".into())
+                    };
+                    unit.apply(&restarts(restarted), now, false);
+                    let loops = unit.is_looping(now);
+                    let at = format!("period {period}, wait {wait}, second {second}");
+                    assert!(loops || restarted < 2, "{at}");
+                    assert!(!loops || restarted >= 2 || waits, "{at}");
+                }
+                // That was the last one.
+                let last = began + 10 * period;
+                assert!(unit.is_looping(last));
+                assert!(!unit.is_looping(last + 2 * period + 30 * SECOND));
+            }
+        }
+    }
+
+    #[test]
+    fn restarts_far_apart_are_no_loop() {
+        assert!(!restarted_at(&[100 * MINUTE]).is_looping(100 * MINUTE));
+        let far = restarted_at(&[100 * MINUTE, 116 * MINUTE]);
+        assert!(!far.is_looping(116 * MINUTE));
+    }
+
+    #[test]
+    fn several_restarts_in_one_message_are_a_quick_loop() {
+        let mut unit = restarted_at(&[]);
+        unit.apply(&restarts(2), 100 * MINUTE, false);
+        assert!(unit.is_looping(100 * MINUTE + 29 * SECOND));
+        assert!(!unit.is_looping(100 * MINUTE + 30 * SECOND));
+    }
+
+    #[test]
+    fn a_loop_from_before_watching_began_counts_for_five_minutes_after_its_last_start() {
+        let first = |n_restarts| {
+            let mut unit = restarted_at(&[]);
+            let told = Properties {
+                exec_main_start: Some(100 * MINUTE),
+                ..restarts(n_restarts)
+            };
+            unit.apply(&told, 102 * MINUTE, true);
+            unit
+        };
+        assert!(first(2).is_looping(105 * MINUTE - 1));
+        assert!(!first(2).is_looping(105 * MINUTE));
+        let mut unit = first(1);
+        assert!(!unit.is_looping(102 * MINUTE));
+        unit.apply(&restarts(2), 103 * MINUTE, false);
+        assert!(unit.is_looping(103 * MINUTE), "the second one");
     }
 
     #[test]
     fn a_loop_ends_when_the_service_is_down() {
-        let mut unit = restarted_at([105, 100]);
+        let mut unit = restarted_at(&[100 * MINUTE, 105 * MINUTE]);
         unit.active_state = Cow::Borrowed("inactive");
         unit.sub_state = Cow::Borrowed("dead");
         assert!(!unit.is_looping(106 * MINUTE));

@@ -372,7 +372,7 @@ impl<'a> Session<'a> {
         self.resync_at = Instant::now() + self.shared.resync;
         let files_changed = self.look_at_sources().await;
         if reloaded {
-            self.table(|table, _| table.forget_outdated());
+            self.table(|table, _| table.forget_reloaded());
         }
         self.told.clear();
         let rows = self.list().await?;
@@ -502,6 +502,9 @@ impl<'a> Session<'a> {
         for id in &ids {
             // The unit's own interface first: the stamps settle what it counts.
             targets.extend(own_interface(id).is_some().then_some((id, None)));
+            if self.shared.table(|table, _| table.is_named(id)) {
+                targets.extend(properties::PULLED_IN_BY.map(|name| (id, Some(name))));
+            }
             targets.extend(properties::OF_UNIT.map(|name| (id, Some(name))));
         }
         let make = |number: usize| {

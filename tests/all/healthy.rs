@@ -32,6 +32,7 @@ fn healthy(systemd: Systemd) {
     assert_eq!(check.status.code(), Some(0), "{check}");
     assert!(!check.stdout.contains("violated"), "{check}");
     assert!(!check.stdout.contains("unknown"), "{check}");
+    assert!(!check.stdout.contains("warning"), "{check}");
 
     for generation in Generation::ALL {
         let prometheus = Prometheus::run(&machine, generation, "127.0.0.1:9990");
@@ -107,6 +108,12 @@ fn every_unit_has_its_series(metrics: &Metrics) {
     for (expected, names, state, load_state) in lists {
         for name in names {
             let of_unit = [("name", *name)];
+            let starts_at_boot = matches!(expected, "running" | "active").then_some(1.0);
+            assert_eq!(
+                metrics.value("baseline_unit_starts_at_boot", &of_unit),
+                starts_at_boot,
+                "{name}"
+            );
             let ones = |metric, label| metrics.ones(metric, &of_unit, label);
             assert_eq!(
                 ones("baseline_unit_expected", "expected"),

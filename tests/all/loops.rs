@@ -84,6 +84,9 @@ fn loops(systemd: Systemd) {
         Ok(())
     });
 
+    // This one heals; that it did shows a while later.
+    machine.behave("never-failed.service", Behaviour::Run);
+
     for (name, result) in [
         ("gave-up.service", "exit-code"),
         ("gave-up-cleanly.service", "start-limit-hit"),
@@ -131,4 +134,12 @@ fn loops(systemd: Systemd) {
             Ok(())
         }
     });
+    let healed = [("name", "never-failed.service")];
+    exporter.stands("never-failed.service", &[]);
+    assert!(
+        exporter
+            .scrape()
+            .at("systemd_service_restart_total", &healed)
+            >= 2.0
+    );
 }

@@ -18,6 +18,7 @@ mod host;
 mod hostnames;
 mod hung;
 mod incidents;
+mod jobs;
 mod journal;
 mod loops;
 mod machine;

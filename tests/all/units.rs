@@ -123,6 +123,184 @@ fn stopped(systemd: Systemd) {
 }
 
 #[test]
+fn what_a_stopped_target_took_down_is_told_on_252() {
+    taken_down(Systemd::V252);
+}
+
+#[test]
+fn what_a_stopped_target_took_down_is_told_on_257() {
+    taken_down(Systemd::V257);
+}
+
+fn taken_down(systemd: Systemd) {
+    let Some(machine) = Machine::boot(systemd) else {
+        return;
+    };
+    machine.unit("whole.target", "[Unit]\nDescription=Whole\n");
+    let parts = ["part.service", "part-of-boot.service"];
+    for name in parts {
+        let more = format!("[Unit]\nPartOf=whole.target\n{RUNS}");
+        machine.unit(
+            name,
+            &format!("{more}[Install]\nWantedBy=multi-user.target\n"),
+        );
+    }
+    machine.unit(
+        "needs.service",
+        &format!("[Unit]\nRequires=part.service\nAfter=part.service\n{RUNS}"),
+    );
+    machine.systemctl(&["enable", "part-of-boot.service"]);
+    machine.systemctl(&["start", "whole.target", "needs.service", parts[0], parts[1]]);
+    let exporter = machine.exporter_with(
+        "  running: [part.service, part-of-boot.service, needs.service]\n  active: [whole.target]\n",
+    );
+    let taken = [parts[0], parts[1], "needs.service"];
+    for name in taken {
+        exporter.stands(name, &[]);
+    }
+
+    let blamed = || {
+        for name in taken {
+            exporter.stands(name, &["stopped"]);
+            let cause = [
+                ("name", name),
+                ("cause", "dependency"),
+                ("detail", "whole.target"),
+            ];
+            exporter.shows("baseline_unit_cause", &cause, 1.0);
+        }
+    };
+    machine.systemctl(&["stop", "whole.target"]);
+    exporter.stands("whole.target", &["stopped"]);
+    blamed();
+    machine.check_says("cause: it depends on whole.target, which is not active or was stopped");
+    // It does not bring them back.
+    machine.systemctl(&["start", "whole.target"]);
+    exporter.stands("whole.target", &[]);
+    blamed();
+
+    machine.systemctl(&["start", "needs.service", parts[1]]);
+    for name in taken {
+        exporter.stands(name, &[]);
+    }
+    machine.systemctl(&["stop", parts[1]]);
+    exporter.stands(parts[1], &["stopped"]);
+    let metrics = exporter.scrape();
+    assert_eq!(metrics.lines("baseline_unit_cause"), "", "by hand");
+}
+
+#[test]
+fn what_a_reboot_would_not_bring_back_is_told_on_252() {
+    lost_at_boot(Systemd::V252);
+}
+
+#[test]
+fn what_a_reboot_would_not_bring_back_is_told_on_257() {
+    lost_at_boot(Systemd::V257);
+}
+
+fn lost_at_boot(systemd: Systemd) {
+    let Some(machine) = Machine::boot(systemd) else {
+        return;
+    };
+    let installed = format!("{RUNS}[Install]\nWantedBy=all.target\n");
+    machine.unit(
+        "all.target",
+        "[Install]\nWantedBy=multi-user.target\n[Unit]\nWants=wanted.service\n",
+    );
+    for name in ["enabled.service", "runtime.service", "wanted.service"] {
+        machine.unit(name, &installed);
+    }
+    machine.unit("static.service", RUNS);
+    machine.write_file("/run/systemd/system/passing.service", &installed);
+    let oneshot = "[Service]\nType=oneshot\nExecStart=/bin/true\n";
+    machine.unit("job.service", oneshot);
+    machine.unit(
+        "job.timer",
+        "[Timer]\nOnCalendar=yearly\n[Install]\nWantedBy=timers.target\n",
+    );
+    let running = [
+        "enabled.service",
+        "runtime.service",
+        "wanted.service",
+        "static.service",
+        "passing.service",
+        "job.service",
+    ];
+    machine.systemctl(&["enable", "all.target", "enabled.service", "passing.service"]);
+    machine.systemctl(&["enable", "--runtime", "runtime.service"]);
+    machine.systemctl(&["daemon-reload"]);
+    machine.systemctl(&["start", "all.target", "job.timer"]);
+    machine.systemctl(&[&["start"], &running[..]].concat());
+    let exporter = machine.exporter_with(&format!(
+        "  running: [{}]\n  active: [all.target, job.timer]\n  watch: ['dbus.*']\n",
+        running.join(", ")
+    ));
+    let starts = |name: &str, value: f64| {
+        exporter.shows("baseline_unit_starts_at_boot", &[("name", name)], value);
+    };
+    let warnings = || {
+        let check = machine.check_same();
+        assert_eq!(check.status.code(), Some(0), "{check}");
+        let lines = check.stdout.lines();
+        let warnings = lines.filter_map(|line| line.strip_prefix("warning: "));
+        warnings.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for name in [
+        "enabled.service",
+        "wanted.service",
+        "job.service",
+        "all.target",
+    ] {
+        starts(name, 1.0);
+    }
+    let lost = [
+        (
+            "runtime.service",
+            "runs",
+            "it is enabled for this boot only; systemctl enable runtime.service",
+        ),
+        (
+            "static.service",
+            "runs",
+            "its unit file is static, and no unit pulls it in; give it a section [Install], then systemctl enable static.service",
+        ),
+        (
+            "passing.service",
+            "runs",
+            "its unit file lies below /run; move it to /etc/systemd/system",
+        ),
+        (
+            "job.timer",
+            "is active",
+            "it is disabled, and no unit pulls it in; systemctl enable job.timer",
+        ),
+    ];
+    let warning = |(name, stands, why): (&str, &str, &str)| {
+        format!("{name} {stands} now, but would not come back after a reboot: {why}")
+    };
+    for unit in lost {
+        starts(unit.0, 0.0);
+    }
+    assert_eq!(warnings(), lost.map(warning));
+    let metrics = exporter.scrape();
+    let dbus = [("name", "dbus.service")];
+    assert_eq!(metrics.value("baseline_unit_starts_at_boot", &dbus), None);
+
+    machine.systemctl(&["disable", "enabled.service"]);
+    starts("enabled.service", 0.0);
+    let why = "it is disabled, and no unit pulls it in; systemctl enable enabled.service";
+    assert_eq!(warnings()[0], warning(("enabled.service", "runs", why)));
+    machine.systemctl(&["enable", "enabled.service"]);
+    starts("enabled.service", 1.0);
+
+    // The files of others say so, too.
+    machine.sh("sed -i /Wants=/d /etc/systemd/system/all.target; systemctl daemon-reload");
+    starts("wanted.service", 0.0);
+    exporter.stands("wanted.service", &[]);
+}
+
+#[test]
 fn unit_files_that_come_and_go_are_noticed_on_252() {
     files(Systemd::V252);
 }

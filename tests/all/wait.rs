@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Longer than anything on a machine should take, however busy its host.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything on a machine should take, however busy its host: also than it takes a quick
+/// restart loop to end by itself.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Calls `look` until it gives a value. What it said instead the last time is part of the panic
 /// that ends the waiting after `limit`.

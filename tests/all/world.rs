@@ -73,8 +73,12 @@ impl Machine {
         }
         self.unit(
             "quantum-trader.target",
-            &format!("[Unit]\nWants={}\n", ABSENT.join(" ")),
+            &format!(
+                "[Install]\nWantedBy=multi-user.target\n[Unit]\nWants={}\n",
+                ABSENT.join(" ")
+            ),
         );
+        self.systemctl(&["enable", "--quiet", "quantum-trader.target"]);
         self.systemctl(&[&["enable", "--quiet"], &RUNNING[..]].concat());
         self.sh("echo '127.0.0.1 quantum_redis' >>/etc/hosts
             mkdir -p /home/qt/quantum_trader/{logs,runtime}

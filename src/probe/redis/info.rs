@@ -1,4 +1,4 @@
-//! What INFO tells: when the server was started, and whether it takes writes.
+//! What INFO tells: when the server was started, who is connected, and whether it takes writes.
 
 use redis::{InfoDict, Value};
 
@@ -9,6 +9,12 @@ use super::{Failure, Reason};
 pub fn started(info: &InfoDict) -> Option<u64> {
     let now = info.get::<u64>("server_time_usec")? / 1_000_000;
     now.checked_sub(info.get("uptime_in_seconds")?)
+}
+
+/// How many clients are connected, with the exporter's own connection (INFO clients); without those
+/// of replicas.
+pub fn connected_clients(info: &InfoDict) -> Option<u64> {
+    info.get("connected_clients")
 }
 
 /// Whether it takes writes, and what keeps them away or keeps this from being told.

@@ -233,6 +233,25 @@ async fn a_healthy_server_is_up_writable_and_started_once() {
 }
 
 #[tokio::test]
+async fn the_connected_clients_are_counted() {
+    let Some(server) = Server::start("") else {
+        return;
+    };
+    let counted = async || look(&server.endpoint()).await.connected_clients;
+    assert_eq!(counted().await, Some(1), "the one that asks");
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = UnixStream::connect(server.path("socket")).await.unwrap();
+        exchange(&mut client, &cmd("PING")).await.unwrap();
+        clients.push(client);
+    }
+    assert_eq!(counted().await, Some(4));
+    drop(clients);
+    server.wait_for_info("connected_clients:1\r\n").await;
+    assert_eq!(counted().await, Some(1));
+}
+
+#[tokio::test]
 async fn the_canary_is_written_in_the_services_database_and_expires() {
     let Some(server) = Server::start("") else {
         return;
@@ -367,7 +386,7 @@ async fn a_user_without_a_permission_is_told_which() {
     let shy = user("shy", 0, false).await;
     assert_eq!(state(&shy), (true, None, Some(Reason::Auth)));
     assert!(sentence(&shy).contains("ACL SETUSER shy +info"));
-    assert_eq!(shy.started, None);
+    assert_eq!((shy.started, shy.connected_clients), (None, None));
     assert_eq!(state(&user("reader", 0, false).await), FINE);
     let reader = user("reader", 0, true).await;
     assert_eq!(state(&reader), (true, None, Some(Reason::Auth)));
