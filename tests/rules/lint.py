@@ -27,10 +27,11 @@ FOREIGN = {
     "scrape_duration_seconds": SCRAPED,
     "prometheus_notifications_errors_total": SCRAPED | {"alertmanager"},
     "prometheus_notifications_alertmanagers_discovered": SCRAPED,
+    "prometheus_rule_evaluation_failures_total": SCRAPED | {"rule_group"},
 }
 # Labels whose values come from the baseline, the host or Prometheus: not of a closed set.
 OPEN = {"job", "instance", "name", "detail", "path", "hostname", "address", "endpoint", "to", "from", "file"}
-OPEN |= {"alertname", "alertstate"}
+OPEN |= {"alertname", "alertstate", "rule_group"}
 COMPARISONS = {"==", "!=", ">", "<", ">=", "<="}
 
 
@@ -60,6 +61,7 @@ class Expression:
         self.may_select_job = may_select_job
         self.findings = []
         self.ranges = set()
+        self.offsets = set()
         self.numbers = set()
         self.compares = False
         # Those that some of its series have, at least within it.
@@ -90,6 +92,8 @@ class Expression:
 
     def VectorSelector(self, node):
         labels = self.labels_of(node.name)
+        if node.offset:
+            self.offsets.add(in_seconds(node.offset))
         for matcher in node.matchers.matchers:
             if matcher.name == "job" and not self.may_select_job:
                 self.findings.append(f"selects a job: {node.name}")
@@ -278,7 +282,7 @@ def lint_table(text, used):
     """The table of thresholds at the head of the rules holds what they use, and nothing else."""
     head = text.split("\ngroups:")[0]
     told = set()
-    for word, value in re.findall(r"^#   (interval|for|keep_firing_for|range|value) (\S+)  ", head, re.M):
+    for word, value in re.findall(r"^#   (interval|for|keep_firing_for|range|offset|value) (\S+)  ", head, re.M):
         told.add((word, float(value) if word == "value" else seconds(value)))
     for word, value in sorted(used - told):
         yield f"table: lacks {word} {value:g} (seconds, if a duration)"
@@ -311,7 +315,9 @@ def lint(text, tests, runbook, metrics):
         rules += group["rules"]
     recorded, expressions = {}, []
     for rule in rules:
-        expressions.append(Expression(rule["expr"], metrics, recorded))
+        # What a rule recorded the last time it may ask for, too.
+        itself = {rule["record"]: None} if "record" in rule else {}
+        expressions.append(Expression(rule["expr"], metrics, itself | recorded))
         if "record" in rule and expressions[-1].labels is not None:
             recorded[rule["record"]] = expressions[-1].labels | set(rule.get("labels", {}))
     alerts = []
@@ -326,6 +332,7 @@ def lint(text, tests, runbook, metrics):
         yield from (f"{name}: {finding}" for finding in findings)
         used |= {(word, seconds(rule[word])) for word in ("for", "keep_firing_for") if word in rule}
         used |= {("range", value) for value in expression.ranges}
+        used |= {("offset", value) for value in expression.offsets}
         # 0 and 1 are no and yes.
         used |= {("value", value) for value in expression.numbers - {0, 1}}
     yield from lint_table(text, used)
