@@ -1,0 +1,525 @@
+//! One incident from its beginning to its end: injected, paged, repaired, resolved.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::machine::{CACHE, Machine, Output, Systemd};
+use crate::prometheus::Generation;
+use crate::server::Server;
+use crate::stack::Stack;
+use crate::wait::wait_for;
+use crate::webhook::Notification;
+
+/// The exporter's baseline on the machine: the shipped one but for the snapshot, which an incident
+/// that edits unit files would differ from, and some of the shipped time-outs.
+pub const BASELINE: &str = "/etc/baseline.yml";
+
+/// Where the deployment's programs live and write.
+pub const REPOSITORY: &str = "/home/qt/quantum_trader";
+
+/// Shipped durations are divided by this: a scrape each second instead of each fifteen.
+const FACTOR: u64 = 15;
+
+/// Longer than any of the shortened durations in a row, on a busy host.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+const RULES: &str = include_str!("../../rules/baseline.rules.yml");
+
+/// Connects to Redis by its name, and lives for as long as it answers.
+const ASKS_REDIS: &str = r#"#!/bin/bash
+exec 3<>/dev/tcp/quantum_redis/6379 || exit 1
+while printf 'PING\r\n' >&3 && read -r -t 5 answer <&3 && [ "$answer" = $'+PONG\r' ]; do sleep 0.2; done
+echo "redis is gone" >&2
+exit 1
+"#;
+
+/// Keeps a file in each directory that it is given.
+const WRITES: &str = r#"#!/bin/bash
+while for directory; do echo x >>"$directory/written.log" || exit 1; done; do sleep 0.2; done
+"#;
+
+/// Of a page or a ticket, what is compared.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Page {
+    alert: String,
+    service: String,
+    severity: String,
+    /// What the suspected cause has to begin with; empty: nothing is suspected.
+    cause: String,
+    /// What the description has to name besides.
+    names: Vec<String>,
+}
+
+/// What is expected of somebody's pager.
+pub fn page(alert: &str, service: &str, cause: &str) -> Page {
+    expected(alert, service, "critical", cause)
+}
+
+/// What is expected to wait until the morning.
+pub fn ticket(alert: &str, service: &str, cause: &str) -> Page {
+    expected(alert, service, "warning", cause)
+}
+
+fn expected(alert: &str, service: &str, severity: &str, cause: &str) -> Page {
+    Page {
+        alert: alert.to_owned(),
+        service: service.to_owned(),
+        severity: severity.to_owned(),
+        cause: cause.to_owned(),
+        names: Vec::new(),
+    }
+}
+
+impl Page {
+    /// With these words in its description.
+    pub fn naming(mut self, names: &[&str]) -> Self {
+        self.names = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    fn is(&self, alert: &Value) -> bool {
+        let label = |name: &str| alert["labels"][name].as_str().unwrap_or_default();
+        let annotation = |name: &str| alert["annotations"][name].as_str().unwrap_or_default();
+        self.alert == label("alertname")
+            && self.service == label("service")
+            && self.severity == label("severity")
+            && annotation("cause").starts_with(&self.cause)
+            && self.cause.is_empty() == annotation("cause").is_empty()
+            && self
+                .names
+                .iter()
+                .all(|name| annotation("description").contains(name))
+    }
+}
+
+/// The deployment in good health, on a machine; `None` where none can be booted.
+pub fn deployment(systemd: Systemd) -> Option<Machine> {
+    let machine = Machine::boot(systemd)?;
+    machine.world();
+    let shipped = include_str!("../../deploy/baseline-quantum-trader.yml");
+    let (shipped, _) = shipped.split_once("unit_files:").unwrap();
+    machine.write_file(BASELINE, &shipped.replace("resync: 60s", "resync: 1s"));
+    machine.write_program("/usr/local/bin/asks-redis", ASKS_REDIS.as_bytes());
+    machine.write_program("/usr/local/bin/writes", WRITES.as_bytes());
+    machine.sh(
+        "echo 'qt:x:5991:5991::/home/qt:/usr/sbin/nologin' >>/etc/passwd
+        echo 'qt:x:5991:' >>/etc/group
+        mkdir /home/qt/quantum_trader/data
+        chown -R qt:qt /home/qt",
+    );
+    Some(machine)
+}
+
+impl Machine {
+    /// Puts a program into the place of a stand-in and starts it.
+    #[track_caller]
+    pub fn program(&self, service: &str, text: &str) {
+        self.unit(
+            service,
+            &format!(
+                "[Service]\nRestart=always\nRestartSec=200ms\n{text}\n\
+                 [Unit]\n{limit}[Install]\nWantedBy=quantum-trader.target\n",
+                limit = if text.contains("StartLimit") {
+                    ""
+                } else {
+                    "StartLimitIntervalSec=0\n"
+                },
+            ),
+        );
+        self.systemctl(&["daemon-reload"]);
+        self.systemctl(&["enable", "--quiet", service]);
+        // That it fails is what some are made for.
+        self.try_run(&["systemctl", "restart", service]);
+    }
+
+    /// `baseline-exporter snapshot` with these arguments, which has to succeed.
+    #[track_caller]
+    pub fn snapshot(&self, args: &[&str]) {
+        let config = format!("--config.file={BASELINE}");
+        let output = self.check(&[&config]);
+        assert!(output.status.code().is_some(), "{output}");
+        self.run(
+            &[
+                &["/usr/local/bin/baseline-exporter", &config, "snapshot"],
+                args,
+            ]
+            .concat(),
+        );
+    }
+
+    /// Adds sections to the baseline.
+    #[track_caller]
+    pub fn append_to_baseline(&self, sections: &str) {
+        let text = self.read_file(BASELINE);
+        self.write_file(BASELINE, &format!("{text}{sections}"));
+    }
+
+    /// Adds one item to a list of the baseline.
+    #[track_caller]
+    pub fn append_to_list(&self, list: &str, item: &str) {
+        let text = self.read_file(BASELINE);
+        let head = format!("{list}:\n");
+        let (before, after) = text.split_once(&head).expect(list);
+        let indent = if before.ends_with("  ") { "    " } else { "  " };
+        self.write_file(
+            BASELINE,
+            &format!("{before}{head}{indent}- {item}\n{after}"),
+        );
+    }
+
+    /// Moves services from the list of what is disabled on purpose to that of what runs.
+    #[track_caller]
+    pub fn expect_to_run(&self, services: &[&str]) {
+        let text = self.read_file(BASELINE);
+        let mut moved = text.clone();
+        for service in services {
+            let item = format!("    - name: {service}\n");
+            let (before, after) = moved.split_once(&item).expect(service);
+            let (_because, after) = after.split_once('\n').unwrap();
+            moved = format!("{before}{after}");
+        }
+        self.write_file(BASELINE, &moved);
+        for service in services {
+            self.append_to_list("running", service);
+        }
+    }
+}
+
+/// An incident under way.
+pub struct Replay<'m> {
+    name: &'static str,
+    machine: &'m Machine,
+    pub stack: Stack<'m>,
+    pub exporter: Server<'m>,
+    injected: Instant,
+    expected: Vec<Page>,
+    /// How long each of `expected` took, in shipped durations.
+    seconds: Vec<u64>,
+}
+
+impl<'m> Replay<'m> {
+    /// Starts the exporter and who listens to it, and waits until there is nothing to tell.
+    #[track_caller]
+    pub fn start(name: &'static str, machine: &'m Machine) -> Self {
+        Self::start_as("root", name, machine)
+    }
+
+    /// As [`start`](Self::start), with the exporter running under `user`.
+    #[track_caller]
+    pub fn start_as(user: &str, name: &'static str, machine: &'m Machine) -> Self {
+        let config = format!("--config.file={BASELINE}");
+        // Where the shipped configuration looks for it.
+        let listen = "--web.listen-address=127.0.0.1:20107";
+        let exporter = machine
+            .exporter_as(user, &[&config, listen])
+            .unwrap_or_else(|why| panic!("{why}"));
+        let stack = Stack::shortened(machine, Generation::V242, FACTOR);
+        let replay = Self {
+            name,
+            machine,
+            stack,
+            exporter,
+            injected: Instant::now(),
+            expected: Vec::new(),
+            seconds: Vec::new(),
+        };
+        wait_for("the watchdog, and nothing else", PATIENCE, || {
+            let received = replay.stack.webhook.received();
+            let watched = received
+                .iter()
+                .any(|notification| notification.path == "/watchdog");
+            let quiet = replay.alerts().is_empty();
+            let told = replay.stack.prometheus.get("query?query=sum(baseline_check%7Bstatus%3D%22holds%22%7D)%20%3D%3D%20count(baseline_check%7Bstatus%3D%22holds%22%7D)");
+            if watched && quiet && told["result"].as_array().is_some_and(|all| !all.is_empty()) {
+                Ok(())
+            } else {
+                Err(format!(
+                    "watched: {watched}, alerts: {:?}\n{}",
+                    replay.alerts(),
+                    replay.check()
+                ))
+            }
+        });
+        replay
+    }
+
+    /// The alerts that Prometheus has, pending ones too, but for those that only show.
+    fn alerts(&self) -> Vec<Value> {
+        let alerts = self.stack.prometheus.get("alerts");
+        let mut alerts = alerts["alerts"].as_array().cloned().unwrap_or_default();
+        alerts.retain(|alert| alert["labels"]["severity"] != "info");
+        alerts
+    }
+
+    /// `check` as the exporter would, with the program that is there already.
+    fn look(&self) -> Output {
+        let config = format!("--config.file={BASELINE}");
+        self.machine
+            .try_run(&["baseline-exporter", "check", &config])
+    }
+
+    fn check(&self) -> String {
+        self.look().to_string()
+    }
+
+    /// Breaks the host.
+    pub fn inject(&mut self, cause: impl FnOnce(&Machine)) {
+        self.injected = Instant::now();
+        cause(self.machine);
+    }
+
+    /// Waits until all of these have come, and fails should another one have.
+    #[track_caller]
+    pub fn pages(&mut self, pages: &[Page]) {
+        let new: Vec<_> = pages
+            .iter()
+            .filter(|page| !self.expected.contains(page))
+            .cloned()
+            .collect();
+        self.expected.extend(new.iter().cloned());
+        wait_for(&format!("{}: {pages:#?}", self.name), PATIENCE, || {
+            let told = self.told();
+            self.only_expected(&told);
+            let missing: Vec<_> = pages
+                .iter()
+                .filter(|page| !told.iter().any(|(_, alert)| page.is(alert)))
+                .collect();
+            if missing.is_empty() {
+                Ok(())
+            } else {
+                Err(format!(
+                    "missing {missing:#?}\ncame {told:#?}\n{:#?}\n{}",
+                    self.alerts(),
+                    self.check()
+                ))
+            }
+        });
+        for page in &new {
+            let (at, alert) = self
+                .told()
+                .into_iter()
+                .find(|(_, alert)| page.is(alert))
+                .unwrap();
+            let took = at.saturating_duration_since(self.injected);
+            self.seconds.push(as_shipped(
+                took,
+                alert["labels"]["alertname"].as_str().unwrap(),
+            ));
+        }
+    }
+
+    /// Waits for as long as an alert could take to change its mind: nothing more may come, and
+    /// nothing go.
+    #[track_caller]
+    pub fn stays_so(&self) {
+        let start = Instant::now();
+        let rounds = |at: Instant| at.elapsed() > shortened(keep_firing_for()) * 2;
+        wait_for("some rounds without a change", PATIENCE, || {
+            self.only_expected(&self.told());
+            assert_eq!(
+                self.resolved_notices(),
+                0,
+                "{:#?}",
+                self.stack.webhook.received()
+            );
+            if rounds(start) {
+                Ok(())
+            } else {
+                Err("waiting".to_owned())
+            }
+        });
+    }
+
+    /// Does what the runbook says.
+    #[track_caller]
+    pub fn fix(&self, identifier: &str, parameters: &[(&str, &str)]) {
+        self.machine.fix(identifier, parameters);
+    }
+
+    /// Does what no runbook can say, such as to correct a program.
+    #[track_caller]
+    pub fn repair(&self, how: impl FnOnce(&Machine)) {
+        how(self.machine);
+    }
+
+    /// Waits until everything is resolved and was said to be, and compares all that ever came.
+    #[track_caller]
+    pub fn resolved(&self) {
+        wait_for(&format!("{}: resolved", self.name), PATIENCE, || {
+            self.only_expected(&self.told());
+            let notices = self.resolved_notices();
+            let left = self.alerts();
+            if notices >= self.expected.len() && left.is_empty() {
+                Ok(())
+            } else {
+                Err(format!(
+                    "{notices} resolved notices, left {left:#?}\n{}",
+                    self.check()
+                ))
+            }
+        });
+        let told = self.told();
+        self.only_expected(&told);
+        let came: BTreeSet<_> = told
+            .iter()
+            .map(|(_, alert)| {
+                (
+                    alert["labels"]["alertname"].to_string(),
+                    alert["labels"]["service"].to_string(),
+                )
+            })
+            .collect();
+        assert_eq!(came.len(), self.expected.len(), "{told:#?}");
+        let query = "query?query=sum(prometheus_rule_evaluation_failures_total)";
+        let failures = self.stack.prometheus.get(query);
+        assert_eq!(
+            failures["result"][0]["value"][1],
+            "0",
+            "rules could not be evaluated: {}",
+            self.stack.prometheus.server.log()
+        );
+        self.report(came.len());
+    }
+
+    /// Waits until Prometheus has no alert left, and all checks hold; nothing may have come.
+    #[track_caller]
+    pub fn all_is_well(&self) {
+        wait_for(&format!("{}: all to be well", self.name), PATIENCE, || {
+            self.only_expected(&self.told());
+            let (alerts, check) = (self.alerts(), self.look());
+            if alerts.is_empty() && check.status.success() {
+                Ok(())
+            } else {
+                Err(format!("{alerts:#?}\n{check}"))
+            }
+        });
+    }
+
+    /// Whether an alert fires in Prometheus, delivered or not.
+    pub fn firing(&self, alert: &str) -> Result<(), String> {
+        let alerts = self.alerts();
+        let fires =
+            |found: &&Value| found["labels"]["alertname"] == alert && found["state"] == "firing";
+        if alerts.iter().any(|found| fires(&found)) {
+            Ok(())
+        } else {
+            Err(format!("{alerts:#?}"))
+        }
+    }
+
+    /// Whether the signal of the dead man's switch came after this moment.
+    pub fn watchdog_came_since(&self, moment: Instant) -> bool {
+        let received = self.stack.webhook.received();
+        received
+            .iter()
+            .any(|notification| notification.path == "/watchdog" && notification.at > moment)
+    }
+
+    /// Each firing alert that came with a page or a ticket, and when.
+    fn told(&self) -> Vec<(Instant, Value)> {
+        let told = |notification: Notification| {
+            let alerts = notification.alerts().to_vec();
+            alerts
+                .into_iter()
+                .map(move |alert| (notification.at, alert))
+        };
+        let received = self.stack.webhook.received();
+        let mut all: Vec<_> = received
+            .into_iter()
+            .filter(|notification| notification.path != "/watchdog")
+            .flat_map(told)
+            .collect();
+        all.retain(|(_, alert)| alert["status"] == "firing");
+        all
+    }
+
+    /// How many of the expected were said to be over.
+    fn resolved_notices(&self) -> usize {
+        let received = self.stack.webhook.received();
+        let resolved: BTreeSet<_> = received
+            .iter()
+            .filter(|notification| notification.path != "/watchdog")
+            .flat_map(Notification::alerts)
+            .filter(|alert| alert["status"] == "resolved")
+            .map(|alert| {
+                (
+                    alert["labels"]["alertname"].to_string(),
+                    alert["labels"]["service"].to_string(),
+                )
+            })
+            .collect();
+        resolved.len()
+    }
+
+    #[track_caller]
+    fn only_expected(&self, told: &[(Instant, Value)]) {
+        for (_, alert) in told {
+            assert!(
+                self.expected.iter().any(|page| page.is(alert)),
+                "{}: nobody expects {alert:#}\nbut {:#?}\n{}",
+                self.name,
+                self.expected,
+                self.check()
+            );
+        }
+    }
+
+    /// One line of the table: incident, pages expected and seen, seconds to page, cause, resolved.
+    fn report(&self, came: usize) {
+        let directory = Path::new(CACHE).join("incidents");
+        fs::create_dir_all(&directory).unwrap();
+        let alerts: Vec<_> = self
+            .expected
+            .iter()
+            .map(|page| page.alert.trim_start_matches("Baseline"))
+            .collect();
+        let causes: Vec<_> = self
+            .expected
+            .iter()
+            .map(|page| page.cause.as_str())
+            .filter(|cause| !cause.is_empty())
+            .collect();
+        let seconds: Vec<_> = self.seconds.iter().map(ToString::to_string).collect();
+        let line = format!(
+            "| {} | {} {} | {came} | {} | {} | yes |\n",
+            self.name,
+            self.expected.len(),
+            alerts.join(", "),
+            seconds.join(", "),
+            causes.join(", "),
+        );
+        fs::write(directory.join(self.name.replace(['/', ' '], "-")), line).unwrap();
+    }
+}
+
+/// The shortened form of a shipped duration.
+fn shortened(shipped: Duration) -> Duration {
+    shipped / u32::try_from(FACTOR).unwrap()
+}
+
+/// How long a page that took so long here takes with the shipped durations: what the rule and the
+/// route wait is known from their files, and what is left is one scrape and one evaluation, of 15 s
+/// each at most instead of one.
+fn as_shipped(took: Duration, alert: &str) -> u64 {
+    let waits = duration_of(alert, "for") + Duration::from_secs(10);
+    let left = took.saturating_sub(shortened(waits));
+    (left + waits + Duration::from_secs(28)).as_secs()
+}
+
+fn keep_firing_for() -> Duration {
+    duration_of("BaselineUnitFailed", "keep_firing_for")
+}
+
+/// A duration of a rule, as shipped.
+fn duration_of(alert: &str, key: &str) -> Duration {
+    let (_, rule) = RULES
+        .split_once(&format!("- alert: {alert}\n"))
+        .expect(alert);
+    let (_, value) = rule.split_once(&format!("        {key}: ")).expect(key);
+    let value = value.lines().next().unwrap();
+    humantime::parse_duration(value).expect(value)
+}
