@@ -155,6 +155,19 @@ def one_cause():
         alerts(3.25, 27, "BaselineRedisDown", severity="warning|critical"),
         alerts(27, 40, severity="warning|critical"),
     )
+    for period in (1, 3, 5):
+        # Its last restart is the one that succeeds; for two periods and a half minute it still counts.
+        restarts = [(2 + period, 0)] + [(period, count) for count in range(1, 20 // period)]
+        restarts.append((60, 20 // period))
+        yield test(
+            f"A unit that restarts each {period} minutes heals when Redis is back.",
+            UP
+            + REDIS_DOWN
+            + unit("a.service", 1, (2, "runs"), (20, "loops", "redis queue"), (3 * period + 0.5, "recovers"), (60, "runs"))
+            + [series("systemd_service_auto_restarts_total", restarts, name="a.service")],
+            alerts(3.5, 27, "BaselineRedisDown", severity="warning|critical"),
+            alerts(27.5, 50, severity="warning|critical"),
+        )
     yield test(
         "Redis stops, and units loop, are given up, are stopped, hang; two of them stay broken.",
         UP
@@ -165,7 +178,7 @@ def one_cause():
         + unit("d.service", 2, (2, "runs"), (20, "loops", "redis queue"), (50, "loops")),
         alerts(3.25, 27, "BaselineRedisDown", severity="warning|critical"),
         alerts(28.5, 40, "BaselineUnitGivenUp c.service"),
-        alerts(28.5, 40, "BaselineUnitRestartLoop d.service", severity="warning"),
+        alerts(33.5, 40, "BaselineUnitRestartLoop d.service", severity="warning"),
     )
     yield test(
         "While Redis is down, a unit fails of something else, and one that looped before loops on.",
