@@ -103,6 +103,7 @@ fn a_disk_is_full() {
         "quantum-execution.service",
     ])]);
     replay.stays_so();
+    replay.fix("free-journal", &[]);
     replay.fix("free-file", &[("FILE", &format!("{logs}/core"))]);
     replay.resolved();
 }

@@ -23,6 +23,7 @@ fn l1_a_script_lost_its_execute_bit() {
     machine.write_program(script, RUNS.as_bytes());
     machine.program(TRAINER, &format!("ExecStart={script}\nRestartSec=2s"));
     let mut replay = Replay::start("L1 no execute bit", &machine);
+    replay.knows("FILE", script);
     replay.inject(|machine| {
         machine.sh(&format!("chmod 0664 {script}; systemctl kill {TRAINER}"));
     });
@@ -51,6 +52,7 @@ fn l2_an_interpreter_is_gone() {
         "ExecStart=/usr/local/bin/publisher\nRestartSec=5s",
     );
     let mut replay = Replay::start("L2 interpreter gone", &machine);
+    replay.knows("FILE", "/usr/local/bin/publisher");
     replay.inject(|machine| {
         machine.sh(&format!(
             "rm /usr/local/bin/interpreter; systemctl restart {PUBLISHER} || true"
@@ -115,6 +117,9 @@ fn l4_a_module_is_missing_every_ten_seconds() {
         "quantum-ceo-brain",
         "missing module",
     )]);
+    // Stopped until the repair is there, it goes on counting as the loop that it was.
+    replay.fix("stop-unit", &[("UNIT", BRAIN)]);
+    replay.stays_so();
     replay.fix("python-path", &[("UNIT", BRAIN), ("DIR", REPOSITORY)]);
     replay.resolved();
 }

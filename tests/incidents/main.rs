@@ -26,6 +26,8 @@ mod machine;
 #[expect(dead_code, reason = "tests/all uses the rest of it")]
 mod metrics;
 mod notes;
+mod others;
+mod pages;
 #[path = "../all/prometheus.rs"]
 #[expect(dead_code, reason = "tests/all uses the rest of it")]
 mod prometheus;

@@ -240,6 +240,7 @@ fn n5_a_log_file_belongs_to_somebody_else() {
     sandboxed(&machine);
     let mut replay = Replay::start("N5 file of another owner", &machine);
     let log = format!("{REPOSITORY}/logs/written.log");
+    replay.knows("FILE", &log);
     replay.inject(|machine| {
         machine.sh(&format!("chown root:root {log}; chmod 600 {log}"));
     });
@@ -316,6 +317,7 @@ fn n10_a_unit_file_is_not_the_golden_one() {
     machine.append_to_baseline(&format!("unit_files:\n  snapshot: {snapshot}\n"));
     machine.snapshot(&["take", snapshot]);
     let mut replay = Replay::start("N10 golden restore", &machine);
+    replay.knows("SNAPSHOT", snapshot);
     replay.inject(|machine| {
         machine.sh("sed -i s/RestartSec=2/RestartSec=3/ /etc/systemd/system/quantum-ceo-brain.service; systemctl daemon-reload");
     });

@@ -1,4 +1,7 @@
 //! The quiet day: everything that happens to a healthy host, and wakes nobody.
+//!
+//! But for a clock that steps: there is no namespace for the time of day, and neither the exporter nor
+//! Prometheus asks the C library for it, where something preloaded could give another one.
 
 use crate::machine::{Machine, Systemd};
 use crate::replay::{Replay, deployment};

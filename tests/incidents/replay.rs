@@ -1,6 +1,6 @@
 //! One incident from its beginning to its end: injected, paged, repaired, resolved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::machine::{CACHE, Machine, Output, Systemd};
+use crate::pages;
 use crate::prometheus::Generation;
+use crate::runbook;
 use crate::server::Server;
 use crate::stack::Stack;
 use crate::wait::wait_for;
@@ -199,6 +201,8 @@ pub struct Replay<'m> {
     expected: Vec<Page>,
     /// How long each of `expected` took, in shipped durations.
     seconds: Vec<u64>,
+    /// What the alerts said, and what else the person on call knows: the runbook's parameters.
+    parameters: BTreeMap<String, String>,
 }
 
 impl<'m> Replay<'m> {
@@ -226,6 +230,9 @@ impl<'m> Replay<'m> {
             injected: Instant::now(),
             expected: Vec::new(),
             seconds: Vec::new(),
+            parameters: [("CONFIG", BASELINE), ("REDIS", "redis-server.service")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
         };
         wait_for("the watchdog, and nothing else", PATIENCE, || {
             let received = replay.stack.webhook.received();
@@ -309,7 +316,55 @@ impl<'m> Replay<'m> {
                 took,
                 alert["labels"]["alertname"].as_str().unwrap(),
             ));
+            self.diagnose(&alert);
         }
+    }
+
+    /// What no page tells, but the person on call finds out: a parameter of the runbook.
+    pub fn knows(&mut self, name: &str, value: &str) {
+        self.parameters.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Looks where the runbook says to look for this alert and the causes that it names.
+    #[track_caller]
+    fn diagnose(&mut self, alert: &Value) {
+        let label = |name: &str| alert["labels"][name].as_str();
+        let annotation = |name: &str| alert["annotations"][name].as_str().unwrap_or_default();
+        let causes: Vec<_> = annotation("cause").split(", ").collect();
+        let path = annotation("description")
+            .split(' ')
+            .find(|word| word.starts_with('/'));
+        let dependency = causes.iter().find_map(|it| it.strip_prefix("dependency "));
+        let told = [
+            ("UNIT", label("name")),
+            ("TARGET", dependency.or_else(|| label("name"))),
+            ("NAME", label("hostname")),
+            ("MISSING", label("to")),
+            ("DIR", path),
+        ];
+        for (name, value) in told {
+            if let Some(value) = value {
+                self.knows(name, value);
+            }
+        }
+        let mut sections = vec![label("alertname").unwrap().to_owned()];
+        if label("name").is_some() {
+            sections.extend(["Before you type".to_owned(), "Units".to_owned()]);
+            sections.extend(
+                causes
+                    .iter()
+                    .filter_map(|cause| runbook::section_of_cause(cause)),
+            );
+        }
+        for section in sections {
+            self.machine.diagnose(&section, &self.parameters);
+        }
+    }
+
+    /// Looks where the runbook says to look for an alert that need not have come.
+    #[track_caller]
+    pub fn diagnose_section(&self, section: &str) {
+        self.machine.diagnose(section, &self.parameters);
     }
 
     /// Waits for as long as an alert could take to change its mind: nothing more may come, and
@@ -364,6 +419,7 @@ impl<'m> Replay<'m> {
         });
         let told = self.told();
         self.only_expected(&told);
+        self.keep_pages();
         let came: BTreeSet<_> = told
             .iter()
             .map(|(_, alert)| {
@@ -468,6 +524,20 @@ impl<'m> Replay<'m> {
         }
     }
 
+    /// Compares the pages of an incident that the collection of pages has with those that came.
+    #[track_caller]
+    fn keep_pages(&self) {
+        let received = self.stack.webhook.received();
+        let first_with = |page: &Page| {
+            received.iter().find(|notification| {
+                let mut alerts = notification.alerts().iter();
+                alerts.any(|alert| alert["status"] == "firing" && page.is(alert))
+            })
+        };
+        let notifications: Vec<_> = self.expected.iter().filter_map(first_with).collect();
+        pages::compare(self.machine, self.name, &notifications);
+    }
+
     /// One line of the table: incident, pages expected and seen, seconds to page, cause, resolved.
     fn report(&self, came: usize) {
         let directory = Path::new(CACHE).join("incidents");
@@ -492,7 +562,8 @@ impl<'m> Replay<'m> {
             seconds.join(", "),
             causes.join(", "),
         );
-        fs::write(directory.join(self.name.replace(['/', ' '], "-")), line).unwrap();
+        let file = self.name.replace(['/', ' '], "-") + ".md";
+        fs::write(directory.join(file), line).unwrap();
     }
 }
 

@@ -106,7 +106,7 @@ class Expression:
         return labels
 
     def labels_of(self, name):
-        if name == "ALERTS":
+        if name in ("ALERTS", "ALERTS_FOR_STATE"):
             return None
         if name in self.recorded:
             return self.recorded[name]
