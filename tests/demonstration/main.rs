@@ -214,21 +214,19 @@ fn fix_it(machine: &Machine, broken: &mut BTreeSet<&'static str>, fault: &Fault)
             fault.name
         );
     }
-    machine.fix(fault.block, fault.parameters);
-    let parameters: String = fault
-        .parameters
-        .iter()
-        .map(|(name, value)| format!("  export {name}={value}\n"))
-        .collect();
-    let commands: String = runbook::fixes()[fault.block]
-        .lines()
-        .map(|line| format!("  {line}\n"))
-        .collect();
-    format!(
-        "Done, as rules/runbook.md says in its block {}:\n\n{parameters}{commands}\n\
-         The resolved notice comes within a minute.\n",
-        fault.block
-    )
+    let blocks = runbook::fixes();
+    let mut text = "Done, as rules/runbook.md says:\n".to_owned();
+    for (block, parameters) in fault.fix {
+        machine.fix(block, parameters);
+        text += &format!("\n  # {block}\n");
+        for (name, value) in *parameters {
+            text += &format!("  {name}=\"{value}\"\n");
+        }
+        for line in blocks[block].lines() {
+            text += &format!("  {line}\n");
+        }
+    }
+    text + "\nThe resolved notice comes within a minute.\n"
 }
 
 /// Shows a page or a ticket as the shipped template writes it; the dead man's signal is not shown.

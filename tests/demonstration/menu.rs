@@ -1,4 +1,4 @@
-//! What can be broken, and the block of the runbook that mends it.
+//! What can be broken, and the blocks of the runbook that mend it.
 
 use crate::faults::{self, ENGINE, SNAPSHOT};
 use crate::machine::Machine;
@@ -14,6 +14,9 @@ const OPS: &str = "quantum-strategy-ops.service";
 
 const TRAINER_PROGRAM: &str = "/usr/local/bin/trainer";
 
+/// A block of the runbook and its parameters.
+pub type Block = (&'static str, &'static [(&'static str, &'static str)]);
+
 /// Something that can be broken.
 pub struct Fault {
     pub name: &'static str,
@@ -22,80 +25,96 @@ pub struct Fault {
     /// What tells of it: a page or a ticket.
     pub tells: &'static str,
     pub inject: fn(&Machine),
-    /// The block of the runbook that mends it.
-    pub block: &'static str,
-    /// What that block asks for.
-    pub parameters: &'static [(&'static str, &'static str)],
+    /// The blocks of the runbook that mend it, each with what it asks for.
+    pub fix: &'static [Block],
 }
 
+// Loops end by themselves with what Redis or its name does. But `check` looks only once, and would
+// take a service that was restarted often for one that loops, until it has run for five minutes.
 pub const FAULTS: [Fault; 8] = [
     Fault {
         name: "hostname",
         what: "the hosts file lost the alias quantum_redis, and quantum-market-publisher was restarted",
         tells: "page",
         inject: |machine| faults::lose_alias(machine, PUBLISHER),
-        block: "hosts-alias",
-        parameters: &[("NAME", "quantum_redis"), ("ADDRESS", "127.0.0.1")],
+        fix: &[
+            (
+                "hosts-alias",
+                &[("NAME", "quantum_redis"), ("ADDRESS", "127.0.0.1")],
+            ),
+            ("restart-units", &[("UNITS", PUBLISHER)]),
+        ],
     },
     Fault {
         name: "redis",
         what: "Redis stopped, and three services that need it loop",
         tells: "page",
         inject: faults::stop_redis,
-        block: "redis-start",
-        parameters: &[("REDIS", "redis-server.service")],
+        fix: &[
+            ("redis-start", &[("REDIS", "redis-server.service")]),
+            (
+                "restart-units",
+                &[(
+                    "UNITS",
+                    "quantum-market-publisher quantum-position-monitor quantum-risk-brain",
+                )],
+            ),
+        ],
     },
     Fault {
         name: "write-path",
         what: "the logs of quantum-portfolio-intelligence belong to root",
         tells: "page",
         inject: faults::give_logs_to_root,
-        block: "ownership-directory",
-        parameters: &[
-            ("UNIT", PORTFOLIO),
-            ("DIR", "/home/qt/quantum_trader/logs"),
-            ("USER_OF_UNIT", "qt"),
-        ],
+        fix: &[(
+            "ownership-directory",
+            &[
+                ("UNIT", PORTFOLIO),
+                ("DIR", "/home/qt/quantum_trader/logs"),
+                ("USER_OF_UNIT", "qt"),
+            ],
+        )],
     },
     Fault {
         name: "loop",
         what: "the program of quantum-rl-feedback-v2 lost its execute bit, and is restarted again and again",
         tells: "page",
         inject: |machine| faults::lose_execute_bit(machine, TRAINER, TRAINER_PROGRAM),
-        block: "execute-bit",
-        parameters: &[("UNIT", TRAINER), ("FILE", TRAINER_PROGRAM)],
+        fix: &[(
+            "execute-bit",
+            &[("UNIT", TRAINER), ("FILE", TRAINER_PROGRAM)],
+        )],
     },
     Fault {
         name: "stop",
         what: "somebody stopped quantum-strategy-ops",
         tells: "page",
         inject: |machine| faults::stop(machine, OPS),
-        block: "start-unit",
-        parameters: &[("UNIT", OPS)],
+        fix: &[("start-unit", &[("UNIT", OPS)])],
     },
     Fault {
         name: "reference",
         what: "quantum-ai-engine failed and its file was removed, but two units still name it",
         tells: "ticket",
         inject: faults::remove_a_unit_that_is_named,
-        block: "stale-reference",
-        parameters: &[("MISSING", ENGINE)],
+        fix: &[("stale-reference", &[("MISSING", ENGINE)])],
     },
     Fault {
         name: "drift",
         what: "somebody edited the unit file of quantum-ceo-brain",
         tells: "ticket",
         inject: faults::edit_a_unit_file,
-        block: "snapshot-restore",
-        parameters: &[("SNAPSHOT", SNAPSHOT), ("CONFIG", BASELINE)],
+        fix: &[(
+            "snapshot-restore",
+            &[("SNAPSHOT", SNAPSHOT), ("CONFIG", BASELINE)],
+        )],
     },
     Fault {
         name: "module",
         what: "the drop-in with the PYTHONPATH of quantum-rl-sizer is gone",
         tells: "page",
         inject: |machine| faults::lose_python_path(machine, SIZER),
-        block: "python-path",
-        parameters: &[("UNIT", SIZER), ("DIR", REPOSITORY)],
+        fix: &[("python-path", &[("UNIT", SIZER), ("DIR", REPOSITORY)])],
     },
 ];
 
