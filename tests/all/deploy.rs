@@ -461,17 +461,7 @@ fn a_page_says_what_is_broken() {
     };
     for generation in Generation::ALL {
         let (webhook, alertmanager) = only_alertmanager(&machine, generation);
-        let render = |body: &Value| {
-            machine.write_file("/run/notification.json", &body.to_string());
-            machine.run(&[
-                &generation.inside("amtool"),
-                "template",
-                "render",
-                &format!("--template.glob={TREE}/deploy/alertmanager/baseline.tmpl"),
-                "--template.data=/run/notification.json",
-                "--template.text={{ template \"baseline.title\" . }}\n---\n{{ template \"baseline.page\" . }}---\n",
-            ])
-        };
+        let render = |body: &Value| stack::render(&machine, generation, body);
         // Sends these alerts and renders the next notification that holds as many.
         let page = |alerts: &[Value]| {
             let before = webhook.received().len();

@@ -120,6 +120,8 @@ impl Machine {
             .args(["HOME=/root", "SYSTEMD_PAGER=cat", "SYSTEMD_COLORS=0"])
             .args(["timeout", RUN_LIMIT_SECONDS])
             .args(argv)
+            // A Ctrl-C is for who runs it; it ends with its machine.
+            .process_group(0)
             .stdin(Stdio::null())
             .output()
             .expect("nsenter starts");
@@ -272,15 +274,13 @@ impl Machine {
         &self,
         open: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
+        self.network()?.open(open)
+    }
+
+    /// The machine's network, for who opens sockets in it later.
+    pub fn network(&self) -> io::Result<Network> {
         let namespace = File::open(format!("/proc/{}/ns/net", self.pid1))?;
-        // A thread that entered another network namespace is done for; its sockets stay.
-        let work = move || {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-            open()
-        };
-        std::thread::spawn(work)
-            .join()
-            .expect("opening a socket does not panic")
+        Ok(Network { namespace })
     }
 
     /// The machine's cgroup as the host sees it.
@@ -294,6 +294,30 @@ impl Machine {
             })
             .expect("a cgroup2 mount");
         Path::new(&mount).join(&self.name)
+    }
+}
+
+/// The network of a machine.
+#[derive(Debug)]
+pub struct Network {
+    namespace: File,
+}
+
+impl Network {
+    /// Makes a socket in it.
+    pub fn open<T: Send + 'static>(
+        &self,
+        open: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let namespace = self.namespace.try_clone()?;
+        // A thread that entered another network namespace is done for; its sockets stay.
+        let work = move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            open()
+        };
+        std::thread::spawn(work)
+            .join()
+            .expect("opening a socket does not panic")
     }
 }
 

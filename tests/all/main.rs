@@ -32,6 +32,7 @@ mod stack;
 mod unit_files;
 mod units;
 mod wait;
+#[expect(dead_code, reason = "tests/demonstration uses the rest of it")]
 mod webhook;
 mod world;
 mod write_path_cases;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::alertmanager::Alertmanager;
 use crate::machine::Machine;
 use crate::prometheus::{Generation, Prometheus};
@@ -61,6 +63,20 @@ impl<'m> Stack<'m> {
         notifications.retain(|notification| notification.path == "/critical");
         notifications
     }
+}
+
+/// What the shipped template makes of a notification: its title, a line of `---`, and its text.
+#[track_caller]
+pub fn render(machine: &Machine, generation: Generation, body: &Value) -> String {
+    machine.write_file("/run/notification.json", &body.to_string());
+    machine.run(&[
+        &generation.inside("amtool"),
+        "template",
+        "render",
+        &format!("--template.glob={TREE}/deploy/alertmanager/baseline.tmpl"),
+        "--template.data=/run/notification.json",
+        "--template.text={{ template \"baseline.title\" . }}\n---\n{{ template \"baseline.page\" . }}---\n",
+    ])
 }
 
 /// Copies `deploy/` and `rules/` into the machine, each YAML file as `change` makes it.

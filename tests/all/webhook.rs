@@ -66,6 +66,11 @@ impl Webhook {
     pub fn received(&self) -> Vec<Notification> {
         self.received.lock().unwrap().clone()
     }
+
+    /// As [`received`](Self::received), and forgets it.
+    pub fn take(&self) -> Vec<Notification> {
+        std::mem::take(&mut *self.received.lock().unwrap())
+    }
 }
 
 impl Drop for Webhook {

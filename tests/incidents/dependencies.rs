@@ -1,5 +1,6 @@
 //! One cause, one page: what many services depend on breaks.
 
+use crate::faults;
 use crate::machine::Systemd;
 use crate::replay::{REPOSITORY, Replay, deployment, page, ticket};
 use crate::wait::{PATIENCE, wait_for};
@@ -14,9 +15,7 @@ fn redis_stops_and_all_its_clients_loop() {
         machine.program(service, "ExecStart=asks-redis\nRestartSec=2s");
     }
     let mut replay = Replay::start("Redis stops, 12 clients loop", &machine);
-    replay.inject(|machine| {
-        machine.systemctl(&["stop", "redis-server.service"]);
-    });
+    replay.inject(faults::stop_redis);
     replay.pages(&[page(
         "BaselineRedisDown",
         "redis-quantum",

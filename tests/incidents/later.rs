@@ -1,5 +1,6 @@
 //! Incidents that came later, of the same deployment.
 
+use crate::faults;
 use crate::machine::Systemd;
 use crate::replay::{REPOSITORY, Replay, deployment, page, ticket};
 
@@ -24,9 +25,7 @@ fn l1_a_script_lost_its_execute_bit() {
     machine.program(TRAINER, &format!("ExecStart={script}\nRestartSec=2s"));
     let mut replay = Replay::start("L1 no execute bit", &machine);
     replay.knows("FILE", script);
-    replay.inject(|machine| {
-        machine.sh(&format!("chmod 0664 {script}; systemctl kill {TRAINER}"));
-    });
+    replay.inject(|machine| faults::lose_execute_bit(machine, TRAINER, script));
     replay.pages(&[page(
         "BaselineUnitRestartLoop",
         "quantum-rl-feedback-v2",

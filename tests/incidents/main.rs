@@ -17,7 +17,9 @@
 #[path = "../all/alertmanager.rs"]
 #[expect(dead_code, reason = "tests/all uses the rest of it")]
 mod alertmanager;
+mod demo;
 mod dependencies;
+mod faults;
 mod later;
 #[path = "../all/machine.rs"]
 #[expect(dead_code, reason = "tests/all uses the rest of it")]
@@ -44,6 +46,7 @@ mod stack;
 mod wait;
 mod watcher;
 #[path = "../all/webhook.rs"]
+#[expect(dead_code, reason = "tests/demonstration uses the rest of it")]
 mod webhook;
 #[path = "../all/world.rs"]
 #[expect(dead_code, reason = "tests/all uses the rest of it")]

@@ -1,5 +1,6 @@
 //! The incidents of the day on which the baseline was written.
 
+use crate::faults::{self, ENGINE, SNAPSHOT};
 use crate::machine::{Machine, Systemd};
 use crate::replay::{BASELINE, Page, REPOSITORY, Replay, deployment, page, ticket};
 
@@ -8,7 +9,6 @@ const EXECUTION: &str = "quantum-execution.service";
 const MONITOR: &str = "quantum-rl-monitor.service";
 const CLM: &str = "quantum-clm.service";
 const SAFETY: &str = "quantum-risk-safety.service";
-const ENGINE: &str = "quantum-ai-engine.service";
 
 const ALIAS: [(&str, &str); 2] = [("NAME", "quantum_redis"), ("ADDRESS", "127.0.0.1")];
 const SANDBOX: &str = "User=qt\nProtectSystem=strict\nProtectHome=read-only";
@@ -31,19 +31,7 @@ fn n1_a_unit_failed_and_its_file_is_gone_but_not_who_names_it() {
         return;
     };
     let mut replay = Replay::start("N1 stale reference to a failed unit", &machine);
-    replay.inject(|machine| {
-        let clm = format!("/etc/systemd/system/{CLM}");
-        machine.sh(&format!(
-            "echo Wants={ENGINE} >>/etc/systemd/system/quantum-trader.target
-            sed -i '1a After={ENGINE}' {clm}"
-        ));
-        machine.unit(ENGINE, "[Service]\nExecStart=/bin/false\n");
-        machine.systemctl(&["daemon-reload"]);
-        machine.try_run(&["systemctl", "start", ENGINE]);
-        machine.sh(&format!(
-            "rm /etc/systemd/system/{ENGINE}; systemctl daemon-reload"
-        ));
-    });
+    replay.inject(faults::remove_a_unit_that_is_named);
     replay.pages(&[
         ticket("BaselineUnitFailed", "quantum-ai-engine", ""),
         ticket("BaselineReferenceClutter", "quantum-ai-engine", "").naming(&[
@@ -62,11 +50,7 @@ fn n2_the_alias_is_missing() {
     };
     machine.program(PORTFOLIO, "ExecStart=asks-redis");
     let mut replay = Replay::start("N2 hosts alias missing", &machine);
-    replay.inject(|machine| {
-        machine
-            .sh("sed '/quantum_redis/d' /etc/hosts >/etc/hosts.new; cp /etc/hosts.new /etc/hosts");
-        machine.systemctl(&["restart", PORTFOLIO]);
-    });
+    replay.inject(|machine| faults::lose_alias(machine, PORTFOLIO));
     replay.pages(&[unresolved()]);
     replay.fix("hosts-alias", &ALIAS);
     replay.resolved();
@@ -216,9 +200,7 @@ fn n5_a_log_directory_belongs_to_somebody_else() {
     sandboxed(&machine);
     let mut replay = Replay::start("N5 directory of another owner", &machine);
     let logs = format!("{REPOSITORY}/logs");
-    replay.inject(|machine| {
-        machine.sh(&format!("rm {logs}/written.log; chown root:root {logs}"));
-    });
+    replay.inject(faults::give_logs_to_root);
     replay.pages(&[page(
         "BaselineWritePathDenied",
         "quantum-portfolio-intelligence",
@@ -286,19 +268,10 @@ fn n7_a_python_module_is_not_found() {
     let Some(machine) = deployment(Systemd::V252) else {
         return;
     };
-    machine.write_file(&format!("{REPOSITORY}/microservices/__init__.py"), "");
-    machine.write_file(
-        &format!("{REPOSITORY}/microservices/risk_safety.py"),
-        "import time\nwhile True: time.sleep(60)\n",
-    );
-    let program = "ExecStart=/usr/bin/python3 -m microservices.risk_safety";
-    machine.program(
-        SAFETY,
-        &format!("{program}\nEnvironment=PYTHONPATH={REPOSITORY}"),
-    );
+    faults::run_a_module(&machine, SAFETY);
     machine.expect_to_run(&[SAFETY]);
     let mut replay = Replay::start("N7 missing Python module", &machine);
-    replay.inject(|machine| machine.program(SAFETY, program));
+    replay.inject(|machine| faults::lose_python_path(machine, SAFETY));
     replay.pages(&[page(
         "BaselineUnitRestartLoop",
         "quantum-risk-safety",
@@ -313,19 +286,16 @@ fn n10_a_unit_file_is_not_the_golden_one() {
     let Some(machine) = deployment(Systemd::V252) else {
         return;
     };
-    let snapshot = "/root/snapshot";
-    machine.append_to_baseline(&format!("unit_files:\n  snapshot: {snapshot}\n"));
-    machine.snapshot(&["take", snapshot]);
+    machine.append_to_baseline(&format!("unit_files:\n  snapshot: {SNAPSHOT}\n"));
+    machine.snapshot(&["take", SNAPSHOT]);
     let mut replay = Replay::start("N10 golden restore", &machine);
-    replay.knows("SNAPSHOT", snapshot);
-    replay.inject(|machine| {
-        machine.sh("sed -i s/RestartSec=2/RestartSec=3/ /etc/systemd/system/quantum-ceo-brain.service; systemctl daemon-reload");
-    });
+    replay.knows("SNAPSHOT", SNAPSHOT);
+    replay.inject(faults::edit_a_unit_file);
     replay.pages(&[ticket("BaselineUnitFileDrift", "unit-files", "")
         .naming(&["quantum-ceo-brain.service (modified)"])]);
     replay.fix(
         "snapshot-restore",
-        &[("SNAPSHOT", snapshot), ("CONFIG", BASELINE)],
+        &[("SNAPSHOT", SNAPSHOT), ("CONFIG", BASELINE)],
     );
     replay.resolved();
 }

@@ -24,7 +24,7 @@ pub const BASELINE: &str = "/etc/baseline.yml";
 pub const REPOSITORY: &str = "/home/qt/quantum_trader";
 
 /// Shipped durations are divided by this: a scrape each second instead of each fifteen.
-const FACTOR: u64 = 15;
+pub const FACTOR: u64 = 15;
 
 /// Longer than any of the shortened durations in a row, on a busy host.
 const PATIENCE: Duration = Duration::from_secs(180);
