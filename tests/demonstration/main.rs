@@ -25,6 +25,8 @@ mod menu;
 #[path = "../all/metrics.rs"]
 #[expect(dead_code, reason = "tests/all uses the rest of it")]
 mod metrics;
+#[path = "../incidents/pages.rs"]
+mod pages;
 #[path = "../all/prometheus.rs"]
 #[expect(dead_code, reason = "tests/all uses the rest of it")]
 mod prometheus;
@@ -32,6 +34,7 @@ mod prometheus;
 #[expect(dead_code, reason = "tests/incidents uses the rest of it")]
 mod replay;
 #[path = "../incidents/runbook.rs"]
+#[expect(dead_code, reason = "tests/incidents uses the rest of it")]
 mod runbook;
 #[path = "../all/server.rs"]
 #[expect(dead_code, reason = "tests/all uses the rest of it")]
