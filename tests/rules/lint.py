@@ -21,6 +21,8 @@ LABELS = ("severity", "component", "service")
 ANNOTATIONS = ("summary", "description", "runbook_url")
 # What Prometheus itself puts on each series that it scrapes.
 SCRAPED = {"job", "instance"}
+# What our samples put on targets besides.
+TARGETS = {"scraped_by"}
 # Metrics of Prometheus and of its scrapes.
 FOREIGN = {
     "up": SCRAPED,
@@ -31,7 +33,9 @@ FOREIGN = {
 }
 # Labels whose values come from the baseline, the host or Prometheus: not of a closed set.
 OPEN = {"job", "instance", "name", "detail", "path", "hostname", "address", "endpoint", "to", "from", "file"}
-OPEN |= {"alertname", "alertstate", "rule_group"}
+OPEN |= {"alertname", "alertstate", "rule_group"} | TARGETS
+# They silence others, and what is over must not.
+AT_ONCE = {"BaselineExporterDown", "BaselineExporterBlind"}
 COMPARISONS = {"==", "!=", ">", "<", ">=", "<="}
 
 
@@ -97,7 +101,8 @@ class Expression:
         for matcher in node.matchers.matchers:
             if matcher.name == "job" and not self.may_select_job:
                 self.findings.append(f"selects a job: {node.name}")
-            self.has(labels, matcher.name, f"{node.name} selects by")
+            if matcher.name not in TARGETS:
+                self.has(labels, matcher.name, f"{node.name} selects by")
             if matcher.name not in OPEN:
                 for word in matcher.value.split("|"):
                     if word not in self.metrics.words | TIERS_AS_WORDS:
@@ -259,7 +264,7 @@ def lint_alert(rule, expression, metrics, recorded):
     possible = severities(labels.get("severity", ""))
     if not possible <= SEVERITIES:
         yield f"severity can be {', '.join(sorted(possible - SEVERITIES)) or 'nothing'}"
-    if "critical" in possible and not rule.get("keep_firing_for"):
+    if "critical" in possible and not rule.get("keep_firing_for") and rule["alert"] not in AT_ONCE:
         yield "pages, and has no keep_firing_for"
     if labels.get("component") not in (None, "baseline"):
         yield "its component is not baseline"

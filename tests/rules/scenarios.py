@@ -21,10 +21,10 @@ STATES = {
     "runs": (),
     "loops": ("restarting",),
     "recovers": ("restarting",),
-    "failed": ("failed", "stopped"),
-    "given up": ("failed", "stopped"),
+    "failed": ("failed",),
+    "given up": ("failed",),
     "stopped": ("stopped",),
-    "stuck": ("activating_too_long", "stopped"),
+    "stuck": ("activating_too_long",),
 }
 DEVIATIONS = ("failed", "restarting", "activating_too_long", "stopped")
 
@@ -295,6 +295,71 @@ def one_cause():
     )
 
 
+def nothing_is_silenced():
+    """What its cause does not page for, a unit pages for itself."""
+    flapping = [(0.75, 0), (0.5, 1)] * 24
+    yield test(
+        "Redis comes and goes faster than its alert takes to fire: it pages all the same, alone.",
+        UP + redis((2, 1), *flapping) + twelve((2, "runs"), (30, "loops", "redis queue"), (30, "runs")),
+        alerts(12, 31, "BaselineRedisDown", severity="warning|critical"),
+    )
+    yield test(
+        "A hostname comes and goes: it pages all the same, alone.",
+        UP
+        + hostname("unresolved", (2, 0), *[(minutes, 1 - value) for minutes, value in flapping])
+        + twelve((2, "runs"), (30, "loops", "hostname shop_redis"), (30, "runs")),
+        alerts(12, 31, "BaselineHostnameUnresolved", severity="warning|critical"),
+    )
+    yield test(
+        "What a unit depends on fails and runs in turns, and is never told of: the unit pages.",
+        UP
+        + unit("db.service", 1, (2, "runs"), *[(0.75, "failed"), (0.5, "runs")] * 24)
+        + unit("a.service", 1, (2, "runs"), (40, "stopped", "dependency db.service")),
+        alerts(10, 31, "BaselineUnitDown a.service"),
+    )
+    yield test(
+        "A unit fails of a full disk, and what is full is a path that nobody needs: the unit pages.",
+        UP
+        + [
+            series("baseline_write_path_reason", [(60, 1)], name="idle.service", path="/backup", reason="no_space"),
+            series("baseline_write_path_vantage", [(60, 1)], name="idle.service", path="/backup", vantage="predicted"),
+        ]
+        + unit("idle.service", 2, (60, "stopped"), expected="watched")[:2]
+        + unit("a.service", 1, (2, "runs"), (50, "failed", "out_of_space ")),
+        alerts(3.25, 40, "BaselineUnitFailed a.service"),
+    )
+    yield test(
+        "While Redis is down a unit seems to fail of it, and then is seen to lack its program.",
+        UP + REDIS_DOWN
+        + unit("a.service", 1, (4, "runs"), (0.5, "loops", "redis queue"), (50, "loops", "missing_executable ")),
+        alerts(6, 27, "BaselineRedisDown", "BaselineUnitRestartLoop a.service"),
+    )
+    yield test(
+        "A oneshot that nobody wants running is restarted again and again: a ticket.",
+        UP
+        + unit("job.service", 2, (2, "runs"), (50, "loops"), expected="watched")
+        + [series("systemd_unit_info", [(60, 1)], name="job.service", service_type="oneshot")],
+        alerts(3.25, 40, "BaselineJobFailed job.service", severity="warning|critical"),
+    )
+    yield test(
+        "Redis is restarted, and not all of its clients come back at once: a ticket until they have.",
+        exporter((60, 1))
+        + unit("a.service", 1, (60, "runs"))
+        + [
+            series("systemd_unit_start_time_seconds", [(60, 100)], name="a.service"),
+            series("baseline_redis_start_time_seconds", [(30, 50), (30, 1800)], endpoint="queue"),
+            series("baseline_redis_connected_clients", [(30, 10), (8, 4), (22, 10)], endpoint="queue"),
+        ],
+        alerts(35.25, 42.75, "BaselineRedisClientsLost", severity="warning"),
+        alerts(43.25, 59, severity="warning"),
+    )
+    yield test(
+        "A label of the target takes the place of the tier: everything pages.",
+        UP + unit("a.service", "prod", (2, "runs"), (50, "failed")),
+        alerts(3.25, 40, "BaselineUnitFailed a.service"),
+    )
+
+
 def transitions():
     yield test(
         "A loop is given up, the unit is stopped by hand, and loops anew: one alert, the first one.",
@@ -357,7 +422,8 @@ def restarts_of_the_exporter():
         + unit("b.service", 1, (20, "runs"), (10, None), (60, "runs")),
         alerts(3, 22, "BaselineUnitFailed a.service", "BaselineRedisDown"),
         alerts(22, 25, "BaselineUnitFailed a.service", "BaselineRedisDown", "BaselineExporterDown"),
-        alerts(25, 35, "BaselineExporterDown", "BaselineUnitFailed a.service"),
+        alerts(25, 29.75, "BaselineExporterDown", "BaselineUnitFailed a.service"),
+        alerts(30.25, 35, "BaselineUnitFailed a.service"),
         alerts(35, 40, "BaselineUnitFailed a.service", severity="warning|critical"),
     )
 
@@ -391,7 +457,7 @@ def loops():
         )
 
 
-tests = [*one_cause(), *transitions(), *restarts_of_the_exporter(), *loops()]
+tests = [*one_cause(), *nothing_is_silenced(), *transitions(), *restarts_of_the_exporter(), *loops()]
 # All of them at once: each evaluation of the rules costs, hardly what is in it. JSON is YAML.
 together = {
     "interval": "15s",
