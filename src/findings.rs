@@ -688,7 +688,11 @@ fn is_stuck(unit: &Unit, start_within: Duration, now: u64) -> bool {
 /// What systemd itself tells of the cause.
 fn causes(unit: &Unit) -> Vec<(&'static str, String)> {
     let mut causes = Vec::new();
-    if let Some((name, _)) = &unit.missing_requirement {
+    // One that failed was started: by then what it requires was there, if only as a oneshot that had
+    // done its work.
+    if let Some((name, _)) = &unit.missing_requirement
+        && unit.active_state != "failed"
+    {
         causes.push(("dependency", name.clone()));
     }
     let Some(service) = &unit.service else {
@@ -907,6 +911,14 @@ mod tests {
         assert_eq!(of(judged(&started_since), whole("active", 99)), None);
         let apart = stopped("part.service", 100, &["other.target"], None);
         assert_eq!(of(apart, whole("inactive", 100)), None);
+    }
+
+    #[test]
+    fn a_unit_that_failed_was_not_kept_from_starting() {
+        let mut unit = (*stopped("a.service", 9, &[], Some("setup.service")).unit).clone();
+        assert_eq!(judged(&unit).dependency(), Some("setup.service"));
+        unit.active_state = Cow::Borrowed("failed");
+        assert_eq!(judged(&unit).dependency(), None);
     }
 
     #[test]

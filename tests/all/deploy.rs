@@ -268,7 +268,7 @@ fn alerts_are_inhibited_on_0_33() {
 
 /// Alerts that are sent at once, and whether one of them inhibits this one. They are of the
 /// component baseline where nothing else is said.
-const INHIBITED: [(&str, bool); 33] = [
+const INHIBITED: [(&str, bool); 34] = [
     // The exporter is down; there is no label cluster on either side.
     (
         "alertname=BaselineExporterDown severity=critical instance=a",
@@ -313,6 +313,11 @@ const INHIBITED: [(&str, bool); 33] = [
     ),
     (
         "alertname=Unit severity=critical instance=b cluster=2 name=x",
+        false,
+    ),
+    // No bus is needed for this one.
+    (
+        "alertname=Redis severity=critical instance=b cluster=1 endpoint=q",
         false,
     ),
     ("alertname=Unit severity=critical instance=b name=x", false),

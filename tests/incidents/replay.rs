@@ -315,6 +315,7 @@ impl<'m> Replay<'m> {
             self.seconds.push(as_shipped(
                 took,
                 alert["labels"]["alertname"].as_str().unwrap(),
+                alert["labels"]["severity"].as_str().unwrap(),
             ));
             self.diagnose(&alert);
         }
@@ -420,13 +421,13 @@ impl<'m> Replay<'m> {
         let told = self.told();
         self.only_expected(&told);
         self.keep_pages();
+        // One that was resolved and came anew counts twice: it begins anew.
         let came: BTreeSet<_> = told
             .iter()
             .map(|(_, alert)| {
-                (
-                    alert["labels"]["alertname"].to_string(),
-                    alert["labels"]["service"].to_string(),
-                )
+                let label = |name: &str| alert["labels"][name].to_string();
+                let identity = ["alertname", "service", "name"].map(label);
+                (identity, alert["startsAt"].to_string())
             })
             .collect();
         assert_eq!(came.len(), self.expected.len(), "{told:#?}");
@@ -575,8 +576,10 @@ fn shortened(shipped: Duration) -> Duration {
 /// How long a page that took so long here takes with the shipped durations: what the rule and the
 /// route wait is known from their files, and what is left is one scrape and one evaluation, of 15 s
 /// each at most instead of one.
-fn as_shipped(took: Duration, alert: &str) -> u64 {
-    let waits = duration_of(alert, "for") + Duration::from_secs(10);
+fn as_shipped(took: Duration, alert: &str, severity: &str) -> u64 {
+    // As deploy/alertmanager/alertmanager.yml has it.
+    let group_wait = if severity == "critical" { 10 } else { 60 };
+    let waits = duration_of(alert, "for") + Duration::from_secs(group_wait);
     let left = took.saturating_sub(shortened(waits));
     (left + waits + Duration::from_secs(28)).as_secs()
 }
