@@ -16,19 +16,6 @@ const BASELINE: &str = "/etc/baseline.yml";
 const TEMPLATE: &str = "/etc/cloud/templates/hosts.debian.tmpl";
 const REPOSITORY: &str = "/home/qt/quantum_trader";
 
-/// Finds Redis by its name, and lives for as long as it answers.
-const ASKS_REDIS: &str = r#"#!/bin/bash
-exec 3<>/dev/tcp/quantum_redis/6379 || exit 1
-while printf 'PING\r\n' >&3 && read -r -t 5 answer <&3 && [ "$answer" = $'+PONG\r' ]; do sleep 0.2; done
-echo "redis is gone" >&2
-exit 1
-"#;
-
-/// Keeps a file in each directory that it is given.
-const WRITES: &str = r#"#!/bin/bash
-while for directory; do echo x >>"$directory/written.log" || exit 1; done; do sleep 0.2; done
-"#;
-
 /// A unit that starts its program again and again.
 const RESTARTS: &str = "Restart=always\nRestartSec=200ms\n[Unit]\nStartLimitIntervalSec=0\n\
     [Install]\nWantedBy=quantum-trader.target\n";
@@ -42,14 +29,7 @@ fn deployed(systemd: Systemd) -> Option<Machine> {
     let (text, _) = text.split_once("unit_files:").unwrap();
     // What reset-failed does to a count, systemd tells nobody: it shows at the next reading.
     machine.write_file(BASELINE, &text.replace("resync: 60s", "resync: 1s"));
-    machine.write_program("/usr/local/bin/asks-redis", ASKS_REDIS.as_bytes());
-    machine.write_program("/usr/local/bin/writes", WRITES.as_bytes());
-    machine.sh(
-        "echo 'qt:x:5991:5991::/home/qt:/usr/sbin/nologin' >>/etc/passwd
-        echo 'qt:x:5991:' >>/etc/group
-        mkdir /home/qt/quantum_trader/data
-        chown -R qt:qt /home/qt",
-    );
+    machine.programs();
     Some(machine)
 }
 
@@ -363,7 +343,7 @@ fn a_read_only_file_system_and_a_missing_module_are_told_on_252() {
     // The image of the models, as it was mounted.
     machine.sh("mkdir -p /app/models; mount --bind /app/models /app/models
         mount -o remount,bind,ro /app/models");
-    machine.write_program("/usr/local/bin/writes", WRITES.as_bytes());
+    machine.programs();
     for (name, program) in [
         (CLM, "writes /app/models"),
         (SAFETY, "/usr/bin/python3 -m microservices.risk_safety"),

@@ -41,6 +41,19 @@ pub const ABSENT: [&str; 13] = [
     "quantum-universe-os.service",
 ];
 
+/// Connects to Redis by its name, and lives for as long as it answers.
+const ASKS_REDIS: &str = r#"#!/bin/bash
+exec 3<>/dev/tcp/quantum_redis/6379 || exit 1
+while printf 'PING\r\n' >&3 && read -r -t 5 answer <&3 && [ "$answer" = $'+PONG\r' ]; do sleep 0.2; done
+echo "redis is gone" >&2
+exit 1
+"#;
+
+/// Keeps a file in each directory that it is given.
+const WRITES: &str = r#"#!/bin/bash
+while for directory; do echo x >>"$directory/written.log" || exit 1; done; do sleep 0.2; done
+"#;
+
 /// What a stand-in does, from its start or from the moment that it is told.
 #[derive(Debug, Clone, Copy)]
 pub enum Behaviour {
@@ -88,6 +101,20 @@ impl Machine {
             chmod 755 /root");
         self.systemctl(&["start", "redis-server.service", "quantum-trader.target"]);
         self.wait_until_active(&RUNNING);
+    }
+
+    /// Programs that truly try what those of the deployment do, asks-redis and writes, and the account
+    /// and the directories that these have.
+    #[track_caller]
+    pub fn programs(&self) {
+        self.write_program("/usr/local/bin/asks-redis", ASKS_REDIS.as_bytes());
+        self.write_program("/usr/local/bin/writes", WRITES.as_bytes());
+        self.sh(
+            "echo 'qt:x:5991:5991::/home/qt:/usr/sbin/nologin' >>/etc/passwd
+            echo 'qt:x:5991:' >>/etc/group
+            mkdir -p /home/qt/quantum_trader/data
+            chown -R qt:qt /home/qt",
+        );
     }
 
     /// Writes a service whose program is a stand-in. `more` is unit file text for whatever else it

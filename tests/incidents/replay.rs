@@ -31,19 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 const RULES: &str = include_str!("../../rules/baseline.rules.yml");
 
-/// Connects to Redis by its name, and lives for as long as it answers.
-const ASKS_REDIS: &str = r#"#!/bin/bash
-exec 3<>/dev/tcp/quantum_redis/6379 || exit 1
-while printf 'PING\r\n' >&3 && read -r -t 5 answer <&3 && [ "$answer" = $'+PONG\r' ]; do sleep 0.2; done
-echo "redis is gone" >&2
-exit 1
-"#;
-
-/// Keeps a file in each directory that it is given.
-const WRITES: &str = r#"#!/bin/bash
-while for directory; do echo x >>"$directory/written.log" || exit 1; done; do sleep 0.2; done
-"#;
-
 /// Of a page or a ticket, what is compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Page {
@@ -105,14 +92,7 @@ pub fn deployment(systemd: Systemd) -> Option<Machine> {
     let shipped = include_str!("../../deploy/baseline-quantum-trader.yml");
     let (shipped, _) = shipped.split_once("unit_files:").unwrap();
     machine.write_file(BASELINE, &shipped.replace("resync: 60s", "resync: 1s"));
-    machine.write_program("/usr/local/bin/asks-redis", ASKS_REDIS.as_bytes());
-    machine.write_program("/usr/local/bin/writes", WRITES.as_bytes());
-    machine.sh(
-        "echo 'qt:x:5991:5991::/home/qt:/usr/sbin/nologin' >>/etc/passwd
-        echo 'qt:x:5991:' >>/etc/group
-        mkdir /home/qt/quantum_trader/data
-        chown -R qt:qt /home/qt",
-    );
+    machine.programs();
     Some(machine)
 }
 
