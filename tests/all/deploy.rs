@@ -196,6 +196,7 @@ fn an_agent_sends_what_it_scrapes() {
                 "__name__": "up",
                 "job": "baseline-exporter",
                 "instance": "trader-1",
+                "scraped_by": "agent",
                 "cluster": "quantum-trader-vps",
                 "environment": "production",
             })
