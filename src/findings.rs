@@ -773,10 +773,11 @@ fn name_the_roots(judged: &mut [Judged]) {
 /// Adds what its dependencies tell. Where systemd itself could not so much as start the program, no
 /// server or name is to blame.
 fn add_causes(observation: &Observation, judged: &mut Judged) {
-    const BEFORE_THE_PROGRAM: [&str; 5] = [
+    const BEFORE_THE_PROGRAM: [&str; 6] = [
         "working_directory",
         "missing_executable",
         "user",
+        "namespace",
         "missing_file",
         "dependency",
     ];

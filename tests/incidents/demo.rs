@@ -189,6 +189,8 @@ impl Demo {
             self.until(&format!("{fault}: {subject} {words:?}"), |screen| {
                 // Each begins with its time.
                 screen.split("\n\n20").any(|notice| {
+                    // Lines end where they are full.
+                    let notice = notice.split_whitespace().collect::<Vec<_>>().join(" ");
                     notice.contains(subject) && words.iter().all(|word| notice.contains(word))
                 })
             });

@@ -265,7 +265,7 @@ fn programs_miss_what_they_need() {
     let loops = |service, cause| page("BaselineUnitRestartLoop", service, cause);
     replay.pages(&[
         loops("quantum-rl-feedback-v2", "user").naming(&["217/USER"]),
-        loops("quantum-market-publisher", "missing file, namespace").naming(&["226/NAMESPACE"]),
+        loops("quantum-market-publisher", "namespace").naming(&["226/NAMESPACE"]),
         loops("quantum-ceo-brain", "out of memory"),
         loops("quantum-risk-brain", "too many files"),
         loops("quantum-execution", "connection refused"),
