@@ -1,5 +1,7 @@
 //! The exporter as a service of systemd's: when it is up, how its status reads, and its watchdog.
 
+use rustix::process::Signal;
+
 use crate::machine::{Machine, Systemd};
 use crate::wait::{PATIENCE, wait_for};
 
@@ -70,4 +72,72 @@ fn systemd_is_told_how_it_goes() {
     machine.systemctl(&["start", "dbus.socket"]);
     exporter.shows("baseline_exporter_bus_connected", &[], 1.0);
     status_is(&machine, "5 of 5 checks hold");
+}
+
+#[test]
+fn systemd_restarts_an_exporter_that_hangs() {
+    let Some(machine) = Machine::boot(Systemd::V257) else {
+        return;
+    };
+    machine.unit(
+        "web.service",
+        "[Service]\nExecStart=sleep infinity\nRestart=always\nRestartSec=100ms\n",
+    );
+    machine.unit("broken.service", "[Service]\nExecStart=false\n");
+    notify(&machine, "WatchdogSec=5s\nRestart=always\nLimitCORE=0\n");
+    let exporter = machine.exporter_with("  running: [web.service, broken.service]\n");
+    machine.systemctl(&["start", EXPORTER, "web.service"]);
+    machine.try_run(&["systemctl", "start", "broken.service"]);
+    machine.systemctl(&["kill", "--signal=KILL", "web.service"]);
+    let web = [("name", "web.service")];
+    exporter.shows("systemd_service_restart_total", &web, 1.0);
+    exporter.shows("systemd_service_auto_restarts_total", &web, 1.0);
+    exporter.stands("broken.service", &["failed"]);
+    exporter.stands("web.service", &[]);
+    let before = exporter.scrape();
+
+    machine.signal(exporter.pid(), Signal::STOP);
+    wait_for("another exporter", PATIENCE, || {
+        let show = ["NRestarts", "Result", "ActiveState"].map(|it| machine.property(EXPORTER, it));
+        if show == ["1", "success", "active"] {
+            Ok(())
+        } else {
+            Err(format!("{show:?}"))
+        }
+    });
+    // The first word of the new one: what systemd knows is as it was, what it counts itself begins.
+    let after = exporter.scrape();
+    for family in [
+        "baseline_check",
+        "baseline_unit_deviation",
+        "baseline_unit_cause",
+        "systemd_unit_state",
+        "systemd_unit_state_change_timestamp_seconds",
+        "systemd_service_restart_total",
+        "systemd_service_last_result",
+        "systemd_failed_unit",
+    ] {
+        assert_eq!(after.lines(family), before.lines(family));
+    }
+    // Of a service that runs again, systemd does not tell how its last run ended.
+    let broken = [
+        ("name", "broken.service"),
+        ("code", "exited"),
+        ("status", "1"),
+    ];
+    assert_eq!(after.at("systemd_service_last_exit", &broken), 1.0);
+    for family in [
+        "systemd_service_auto_restarts_total",
+        "systemd_service_failures_total",
+        "systemd_unit_activations_total",
+    ] {
+        for name in ["web.service", "broken.service"] {
+            assert_eq!(after.at(family, &[("name", name)]), 0.0, "{family} {name}");
+        }
+    }
+    assert!(
+        machine
+            .journal(&["--unit", EXPORTER])
+            .contains("Watchdog timeout")
+    );
 }
