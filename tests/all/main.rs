@@ -27,6 +27,7 @@ mod metrics;
 mod prometheus;
 mod restarts;
 mod server;
+mod service;
 mod snapshot;
 mod stack;
 mod unit_files;
