@@ -24,17 +24,17 @@ PER_UNIT = "by (job, instance, name)"
 
 # The words for what the exporter emits. A test holds them against its sources.
 CHECKS = {
-    "failed_units": "failed units of the host",
-    "running_units": "services that run",
-    "active_units": "units that are active",
-    "bad_states": "units that fail, loop or hang",
-    "absent_units": "units absent on purpose",
-    "disabled_units": "units disabled on purpose",
+    "failed_units": "failed on the host",
+    "running_units": "services running",
+    "active_units": "units active",
+    "bad_states": "failing, looping, stuck",
+    "absent_units": "absent on purpose",
+    "disabled_units": "disabled on purpose",
     "references": "dangling references",
-    "hostnames": "hostnames as they should be",
-    "redis": "Redis that answer and take writes",
-    "write_paths": "paths that can be written",
-    "unit_files": "unit files as in the snapshot",
+    "hostnames": "hostnames right",
+    "redis": "Redis answering",
+    "write_paths": "paths writable",
+    "unit_files": "files as in snapshot",
 }
 STATUS = {0: ("✔ holds", GOOD), 1: ("? unknown", UNKNOWN), 2: ("✖ violated", BAD), 3: ("✖ no answer", BAD)}
 # ActiveState, where nothing is wrong with it.
@@ -340,7 +340,6 @@ def table(title, description, exprs, columns, hidden=(), sort=None, transformati
     overrides = list(columns.values()) + [by_name(field, custom_hidden=True) for field in hidden]
     options = {
         "cellHeight": "sm",
-        "footer": {"show": False, "reducer": [], "countRows": False, "fields": ""},
         "showHeader": True,
         "sortBy": [],
     }
@@ -380,7 +379,7 @@ def timeseries(title, description, targets, unit, stacked=False, bars=False, fix
 def timeline(title, description, targets, mappings, **more):
     options = {
         "alignValue": "left",
-        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+        "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
         "mergeValues": True,
         "rowHeight": 0.85,
         "showValue": "auto",
@@ -424,13 +423,13 @@ def sectioned(expr, label):
 def trouble(matchers, none="–"):
     """What is wrong with which unit, and each suspected cause."""
     wrong = deviation_code(matchers)
-    causes = f"baseline_unit_cause{{{matchers}}} * on (job, instance, name) group_left () {wrong}"
+    causes = sectioned(f"baseline_unit_cause{{{matchers}}} * on (job, instance, name) group_left () {wrong}", "cause")
     listed = or_none(f"{causes}\nor on (job, instance, name)\n{wrong}", CONNECTED, name=none)
     return table(
         "Units in trouble, and why",
         "Units that are not as the baseline wants them, and what probably caused it: the cause and what it is about. "
         "Follow the cause to the runbook.",
-        sectioned(listed, "cause"),
+        listed,
         {
             "name": UNIT_COLUMN,
             "Value": column("What is wrong", 190, mapped({0: ("✔ none in trouble", GOOD)}) + coded(DEVIATIONS), colored=True),
@@ -448,7 +447,8 @@ def firing(title, description, matchers, known_hosts):
     """Alerts that fire, with what they are about; since when is what Prometheus remembers of them."""
     about = '"about", " ", "name", "hostname", "endpoint", "path", "from", "to", "file", "check"'
     alert = f"ALERTS_FOR_STATE{{{matchers}}} and ignoring (alertstate) ALERTS{{{matchers}, alertstate=\"firing\"}}"
-    listed = or_none(f"label_join(({alert}) * 1000, {about})", known_hosts, alertname="–", severity="none")
+    told = sectioned(f"label_join(({alert}) * 1000, {about})", "alertname")
+    listed = or_none(told, known_hosts, alertname="–", severity="none")
     columns = {
         "severity": column("Severity", 100, mapped({"none": ("✔ none fires", GOOD)} | SEVERITIES), colored=True),
         "alertname": column("Alert", 215, links=[RUNBOOK]),
@@ -459,7 +459,7 @@ def firing(title, description, matchers, known_hosts):
     return table(
         title,
         description,
-        sectioned(listed, "alertname"),
+        listed,
         columns,
         hidden=["job", "section"],
         overrides=[by_name("section", mappings=SECTIONS)],
@@ -534,7 +534,6 @@ def variable(name, label, arguments, many=True, hide=0, every=False):
         "name": name,
         "label": label,
         "datasource": DATASOURCE,
-        "definition": f"label_values({arguments})",
         "query": {"qryType": 1, "query": f"label_values({arguments})", "refId": "PrometheusVariableQueryEditor-VariableQuery"},
         "multi": many,
         "includeAll": every,
@@ -724,7 +723,7 @@ def deployment():
                     f"sum {PER_UNIT} (increase({restarts}{{{UNIT}}}[$__range]))",
                     f"sum {PER_UNIT} (increase({failures}{{{UNIT}}}[$__range]))",
                     f'clamp_max(sum {PER_UNIT} (increase(systemd_unit_state_seconds_total{{{UNIT}, state="active"}}[$__range])) / $__range_s, 1)'
-                    f"\nand on (job, instance, name) systemd_service_auto_restarts_total{{{UNIT}}}",
+                    f'\nand on (job, instance, name) systemd_unit_info{{{UNIT}, type="service"}}',
                 ],
                 {
                     "name": UNIT_COLUMN,
@@ -987,15 +986,15 @@ label_replace({order}, "check", "order", "", "")"""
         "redis": "Redis", "write_paths": "Write paths", "unit_files": "Unit files",
     }  # fmt: skip
     alerts = f'ALERTS{{{HOST}, component="baseline", alertstate="firing"}}'
-    host = column("Host", 215, links=[to_dashboard("baseline-deployment", "This host", job="${job:queryparam}", instance="${__value.text:percentencode}")])
+    host = column("Host", 200, links=[to_dashboard("baseline-deployment", "This host", job="${job:queryparam}", instance="${__value.text:percentencode}")])
     none = f"max by (job) (instance:baseline_check:count{{{HOST}}}) * 0"
     rows = [
         [
-            (4, 4, stat("Hosts", "Hosts whose exporter Prometheus scrapes or should.", f"count(up{{{HOST}}})", background=False)),
-            (5, 4, stat("At their baseline", "Hosts of which every check holds.", holding, steps=[{"color": UNKNOWN, "value": None}, {"color": BAD, "value": 0}, {"color": GOOD, "value": 1}])),
-            (5, 4, stat("Not at their baseline", "Hosts of which a check is violated.", off, mappings=NONE, steps=COUNTED)),
-            (5, 4, stat("Unknown", "Hosts of which no check is violated, but one cannot be told.", unsure_only, mappings=NONE, steps=[{"color": UNKNOWN, "value": None}, {"color": GOOD, "value": 0}, {"color": UNKNOWN, "value": 1}])),
-            (5, 4, stat("No answer", "Hosts whose exporter cannot be scraped: nothing is known of them.", silent, mappings=NONE, steps=COUNTED)),
+            (4, 4, stat("Hosts", "Hosts whose exporter Prometheus scrapes or should.", f"count(up{{{HOST}}})", "hosts", background=False)),
+            (5, 4, stat("At their baseline", "Hosts of which every check holds.", holding, "hosts", steps=[{"color": UNKNOWN, "value": None}, {"color": BAD, "value": 0}, {"color": GOOD, "value": 1}])),
+            (5, 4, stat("Not at their baseline", "Hosts of which a check is violated.", off, "hosts", mappings=NONE, steps=COUNTED)),
+            (5, 4, stat("Unknown", "Hosts of which no check is violated, but one cannot be told.", unsure_only, "hosts", mappings=NONE, steps=[{"color": UNKNOWN, "value": None}, {"color": GOOD, "value": 0}, {"color": UNKNOWN, "value": 1}])),
+            (5, 4, stat("No answer", "Hosts whose exporter cannot be scraped: nothing is known of them.", silent, "hosts", mappings=NONE, steps=COUNTED)),
         ],
         [
             (24, 12, table(
@@ -1004,8 +1003,8 @@ label_replace({order}, "check", "order", "", "")"""
                 "An empty cell: the baseline of that host does not have the check.",
                 matrix,
                 {"instance\\check": host}
-                | {"scrape": column("Answers", 105, mapped({0: ("✔", GOOD), 3: ("✖ no answer", BAD)}) + unknown("–"), colored=True)}
-                | {check: column(title, 84, answers + unknown("–"), colored=True) for check, title in short.items()},
+                | {"scrape": column("Answers", 100, mapped({0: ("✔", GOOD), 3: ("✖ no answer", BAD)}) + unknown("–"), colored=True)}
+                | {check: column(title, 82, answers + unknown("–"), colored=True) for check, title in short.items()},
                 sort="order",
                 transformations=[{
                     "id": "groupingToMatrix",
@@ -1017,9 +1016,8 @@ label_replace({order}, "check", "order", "", "")"""
             (10, 10, table(
                 "Incidents",
                 "Which alerts fire, and on how many hosts.",
-                sectioned(f"""label_replace(count by (job, alertname, severity) ({alerts}), "none", "", "", "")
-or on (job)
-label_replace(label_replace({none}, "alertname", "–", "", ""), "severity", "none", "", "")""", "alertname"),
+                sectioned(f"count by (job, alertname, severity) ({alerts})", "alertname")
+                + f'\nor on (job)\nlabel_replace(label_replace({none}, "alertname", "–", "", ""), "severity", "none", "", "")',
                 {
                     "severity": column("Severity", 110, mapped({"none": ("✔ none fires", GOOD)} | SEVERITIES), colored=True),
                     "alertname": column("Alert", links=[RUNBOOK]),

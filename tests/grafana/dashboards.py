@@ -26,7 +26,7 @@ def span(dashboard):
     return int(number) * {"m": 60, "h": 3600, "d": 86400}[unit]
 
 
-def expand(text, chosen, seconds, rate_interval="4m"):
+def expand(text, chosen, seconds, rate_interval="1m"):
     """With the variables of Grafana replaced: chosen is name to values."""
     text = text.replace("$__rate_interval", rate_interval)
     text = text.replace("$__range_s", str(seconds)).replace("$__range", f"{seconds}s")
@@ -68,9 +68,10 @@ class Prometheus:
             chosen[name] = (given or {}).get(name) or ([".+"] if variable["includeAll"] else values[:1])
         return chosen
 
-    def run(self, target, chosen, at, seconds, step):
-        """The answer to one query of a panel: [(labels, [(time, value)...])], and what was remarked."""
-        expr = expand(target["expr"], chosen, seconds, f"{4 * step}s")
+    def run(self, target, chosen, at, seconds, step, scrape=15):
+        """The answer to one query of a panel: [(labels, [(time, value)...])], and what was remarked; scrape
+        is the interval of scrapes."""
+        expr = expand(target["expr"], chosen, seconds, f"{max(4 * scrape, step + scrape)}s")
         if target["instant"]:
             data, remarks = self.ask("query", query=expr, time=at)
             return [(series["metric"], [series["value"]]) for series in data["result"]], remarks

@@ -158,7 +158,7 @@ def one_host(out):
     }
     history.phase(well(series), range(START, HEALTHY + 1, STEP), moving=healthy)
     history.phase(series, range(HEALTHY + STEP, BROKEN + 1, STEP), moving=broken)
-    history.phase(blind(series), range(BROKEN + STEP, BLIND + 1, STEP))
+    history.phase(blind(well(series)), range(BROKEN + STEP, BLIND + 1, STEP))
     history.add("up", TARGET, range(BLIND + STEP, DOWN + 1, STEP), 0)
     for alert in ALERTS:
         labels = alert | {"component": "baseline"} | TARGET

@@ -3,9 +3,9 @@
 there is no Grafana on the machines that test them. It knows what these dashboards use, no more.
 
     preview.py PROMETHEUS DASHBOARD OUTPUT [--at SECONDS] [--range SECONDS] [--width PIXELS] [--height PIXELS]
-               [--instance INSTANCE] [--unit UNIT]
+               [--scrape SECONDS] [--instance INSTANCE] [--unit UNIT]
 
-PROMETHEUS is its address, DASHBOARD the JSON file, OUTPUT a .html or a .png; the latter needs Chromium.
+PROMETHEUS is its address, which scrapes every 15 or so many seconds, DASHBOARD the JSON file, OUTPUT a .html or a .png; the latter needs Chromium.
 Without a height the picture holds the whole dashboard.
 """
 
@@ -35,7 +35,7 @@ STYLE = f"""
   .stat {{ flex: 1; display: flex; flex-direction: column; align-items: center; justify-content: center; border-radius: 3px; text-align: center }}
   .stat b {{ font-weight: 600 }} .stat small {{ opacity: .85 }}
   table {{ border-collapse: collapse; width: 100%; table-layout: fixed; font-size: 12px }}
-  th, td {{ padding: 5px 6px; text-align: left; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; border-bottom: 1px solid {LINES} }}
+  th, td {{ box-sizing: border-box; padding: 5px 6px; text-align: left; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; border-bottom: 1px solid {LINES} }}
   th {{ color: #6e9fff; font-weight: 600 }} td.link {{ color: #6e9fff }}
   .empty {{ color: {DIM}; text-align: center; padding-top: 24px }}
   .chart {{ display: flex }} .legend {{ width: 210px; font-size: 11px; padding: 2px 6px; overflow: hidden }} .legend div {{ white-space: nowrap }}
@@ -169,10 +169,10 @@ def merge(frames):
 
 
 class Page:
-    def __init__(self, prometheus, dashboard, at, seconds, given):
+    def __init__(self, prometheus, dashboard, at, seconds, given, scrape=15):
         self.prometheus, self.dashboard, self.at, self.seconds = prometheus, dashboard, at, seconds
         self.chosen = prometheus.choose(dashboard, at, given)
-        self.step = max(15, seconds // 300)
+        self.scrape, self.step = scrape, max(scrape, seconds // 300)
 
     def draw(self, width):
         sections = []
@@ -204,7 +204,8 @@ class Page:
             lines = [part.strip("`") for part in text.split("\n\n")]
             return '<div class="text">' + "".join(f"<p><code>{esc(line)}</code>" for line in lines) + "</div>"
         answers = [
-            (target, self.prometheus.run(target, self.chosen, self.at, self.seconds, self.step)[0]) for target in panel["targets"]
+            (target, self.prometheus.run(target, self.chosen, self.at, self.seconds, self.step, self.scrape)[0])
+            for target in panel["targets"]
         ]
         if not any(series for _, series in answers) and panel["type"] != "stat":
             return f'<div class="empty">{esc(panel["fieldConfig"]["defaults"].get("noValue", "No data"))}</div>'
@@ -342,12 +343,14 @@ def main():
     arguments.add_argument("--range", type=int)
     arguments.add_argument("--width", type=int, default=1280)
     arguments.add_argument("--height", type=int)
+    arguments.add_argument("--scrape", type=int, default=15)
     for name in ("instance", "unit"):
         arguments.add_argument(f"--{name}")
     asked = arguments.parse_args()
     dashboard = load(asked.dashboard)
     given = {name: [value] for name in ("instance", "unit") if (value := getattr(asked, name))}
-    page, bottom = Page(Prometheus(asked.prometheus), dashboard, asked.at, asked.range or span(dashboard), given).draw(asked.width)
+    page = Page(Prometheus(asked.prometheus), dashboard, asked.at, asked.range or span(dashboard), given, asked.scrape)
+    page, bottom = page.draw(asked.width)
     if asked.output.suffix == ".html":
         asked.output.write_text(page)
         return
