@@ -318,7 +318,7 @@ def column(title, width=None, mappings=None, unit=None, links=None, colored=Fals
     return by_name(title, **properties)
 
 
-def table(title, description, exprs, columns, hidden=(), sort=None, transformations=None, **more):
+def table(title, description, exprs, columns, hidden=(), sort=None, descending=True, transformations=None, **more):
     """exprs: one query, or several whose rows are merged by the labels that they share. columns: field
     to how it is shown, in their order; hidden: fields that only links need."""
     many = isinstance(exprs, list)
@@ -336,7 +336,7 @@ def table(title, description, exprs, columns, hidden=(), sort=None, transformati
     }
     if transformations is None:
         transformations = [{"id": "merge", "options": {}}] if many else []
-    in_order = [{"id": "sortBy", "options": {"fields": {}, "sort": [{"field": sort, "desc": True}]}}] if sort else []
+    in_order = [{"id": "sortBy", "options": {"fields": {}, "sort": [{"field": sort, "desc": descending}]}}] if sort else []
     overrides = list(columns.values()) + [by_name(field, custom_hidden=True) for field in hidden]
     options = {
         "cellHeight": "sm",
@@ -462,6 +462,9 @@ def firing(title, description, matchers, known_hosts):
         listed,
         columns,
         hidden=["job", "section"],
+        # critical comes first by the alphabet, too.
+        sort="severity",
+        descending=False,
         overrides=[by_name("section", mappings=SECTIONS)],
         noValue="? unknown: Prometheus does not evaluate the alert rules, or the exporter gives no answer",
     )
@@ -861,7 +864,7 @@ def unit():
             )),
             (3, 4, word("Sub-state", "SubState of systemd; auto-restart is a loop that waits.", "systemd_unit_sub_state", "{{sub_state}}")),
             (4, 4, stat(
-                "In this state for", "Since the current state was entered; never, where it did not change since boot.",
+                "In this state since", "When the current state was entered; never changed, where it did not since the boot.",
                 f"systemd_unit_state_change_timestamp_seconds{{{UNIT}}} * 1000", "{{name}} {{instance}}",
                 unit="dateTimeFromNow", background=False, mappings=mapped({0: "never changed"}) + unknown(),
             )),
@@ -886,10 +889,10 @@ def unit():
         ],
         [(24, 5, trouble(UNIT))],
         [
-            (16, 6, timeline(
+            (12, 6, timeline(
                 "State", "What is wrong with it, else its state (ActiveState).", [query(state_code(UNIT), "{{name}} {{instance}}")], UNIT_CODES,
             )),
-            (8, 6, timeseries(
+            (12, 6, timeseries(
                 "Restarts, failures, starts",
                 "Automatic restarts, endings other than success, and starts of any kind, in each interval.",
                 [
@@ -986,7 +989,7 @@ label_replace({order}, "check", "order", "", "")"""
         "redis": "Redis", "write_paths": "Write paths", "unit_files": "Unit files",
     }  # fmt: skip
     alerts = f'ALERTS{{{HOST}, component="baseline", alertstate="firing"}}'
-    host = column("Host", 200, links=[to_dashboard("baseline-deployment", "This host", job="${job:queryparam}", instance="${__value.text:percentencode}")])
+    host = column("Host", 185, links=[to_dashboard("baseline-deployment", "This host", job="${job:queryparam}", instance="${__value.text:percentencode}")])
     none = f"max by (job) (instance:baseline_check:count{{{HOST}}}) * 0"
     rows = [
         [
@@ -1003,8 +1006,8 @@ label_replace({order}, "check", "order", "", "")"""
                 "An empty cell: the baseline of that host does not have the check.",
                 matrix,
                 {"instance\\check": host}
-                | {"scrape": column("Answers", 100, mapped({0: ("✔", GOOD), 3: ("✖ no answer", BAD)}) + unknown("–"), colored=True)}
-                | {check: column(title, 82, answers + unknown("–"), colored=True) for check, title in short.items()},
+                | {"scrape": column("Answers", 80, mapped({0: ("✔", GOOD), 3: ("✖ no", BAD)}) + unknown("–"), colored=True)}
+                | {check: column(title, 88, answers + unknown("–"), colored=True) for check, title in short.items()},
                 sort="order",
                 transformations=[{
                     "id": "groupingToMatrix",

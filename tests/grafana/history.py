@@ -3,10 +3,7 @@
 over a day on which all was well, then over one on which much was broken, then for twenty minutes each
 while it could not ask systemd, and while it did not answer.
 
-    history.py [HOSTS] >FILE
-
-With HOSTS it is so many hosts for an hour, of which some are broken, and only what the dashboard of
-many hosts reads.
+    history.py >FILE
 """
 
 import re
@@ -170,30 +167,32 @@ def one_host(out):
     history.write(out)
 
 
-def many_hosts(out, hosts):
+def many_hosts(out, numbers, end):
+    """What the dashboard of many hosts reads of these hosts, scraped every 15 s: a day of what it shows
+    over time, half an hour of the rest. Of a hundred hosts two are down, and ten are broken."""
     series, types = golden()
     read = ("baseline_check", "baseline_info", "systemd_version_info")
-    series = [each for each in series if each[0] in read]
-    healthy = list(well(series))
+    broken = [each for each in series if each[0] in read]
+    healthy = [each for each in well(series) if each[0] in read]
     history = History(types)
-    times = range(START, START + 3601, 15)
-    for number in range(hosts):
+    day, lately = range(end - DAY, end + 1, 15), range(end - 1800, end + 1, 15)
+    for number in numbers:
         target = {"job": "baseline-exporter", "instance": f"host-{number:04}.example.org:20107"}
-        if number % 50 == 0:
-            history.add("up", target, times, 0)
+        down, in_trouble = number % 50 == 0, number % 10 == 1
+        history.add("up", target, day, 0 if down else 1)
+        if down:
             continue
-        history.phase(series if number % 10 == 1 else healthy, times, target)
-        if number % 10 == 1:
-            for alert in ALERTS:
-                labels = alert | {"component": "baseline"} | target
-                history.add("ALERTS", {"alertstate": "firing"} | labels, times, 1)
-                history.add("ALERTS_FOR_STATE", labels, times, START)
-    history.add("baseline:runbook:info", {"base": "https://runbook.example/"}, times, 1)
+        shown = broken if in_trouble else healthy
+        for metric, labels, value in recorded(shown):
+            history.add(metric, labels | target, day, value)
+        for metric, labels, value in [*shown, (*BUILD, 1.0)]:
+            history.add(metric, labels | target, lately, value)
+        for alert in ALERTS if in_trouble else ():
+            labels = alert | {"component": "baseline"} | target
+            history.add("ALERTS", {"alertstate": "firing"} | labels, lately, 1)
+            history.add("ALERTS_FOR_STATE", labels, lately, end - 1800)
     history.write(out)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        many_hosts(sys.stdout, int(sys.argv[1]))
-    else:
-        one_host(sys.stdout)
+    one_host(sys.stdout)

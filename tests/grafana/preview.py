@@ -107,6 +107,12 @@ def as_number(value):
         return None
 
 
+def rank(value):
+    """By number, then by text."""
+    number = as_number(value)
+    return (number or 0, str(value) if number is None else "")
+
+
 def ago(seconds):
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= size:
@@ -146,7 +152,7 @@ def rows_of(panel, answers):
             rows = list(matrix.values())
         elif step["id"] == "sortBy":
             sort = options["sort"][0]
-            rows.sort(key=lambda row: as_number(row.get(sort["field"])) or 0, reverse=sort["desc"])
+            rows.sort(key=lambda row: rank(row.get(sort["field"])), reverse=sort["desc"])
         elif step["id"] == "filterFieldsByName":
             rows = [{name: row[name] for name in row if name in options["include"]["names"]} for row in rows]
         elif step["id"] == "organize":
