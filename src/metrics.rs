@@ -232,6 +232,34 @@ fn encode_findings(families: &mut Families<'_>, findings: &Findings, known: bool
         },
     )?;
     families.gauge(
+        "baseline_check_expected",
+        "How many the check wants: units that run, names that resolve, files as in the snapshot; 0 where it wants nothing of a kind",
+        |m| {
+            for check in &findings.checks {
+                if let Some(wanted) = check.wanted {
+                    gauge(m, &[("check", check.name)], u64::try_from(wanted).unwrap_or(u64::MAX))?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "baseline_check_seen",
+        "How many of these were seen; no series where nothing could be seen",
+        |m| {
+            for check in &findings.checks {
+                if let Some(found) = check.found {
+                    gauge(
+                        m,
+                        &[("check", check.name)],
+                        u64::try_from(found).unwrap_or(u64::MAX),
+                    )?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
         "baseline_units_running_expected",
         "Services that the baseline wants running",
         |m| {
@@ -1175,6 +1203,8 @@ unit_files: {snapshot: /var/lib/snapshot}
         ] {
             let series = format!("baseline_check{{check=\"{check}\",status=\"unknown\"}} 1\n");
             assert!(text.contains(&series), "{text}");
+            let seen = format!("baseline_check_seen{{check=\"{check}\"}}");
+            assert!(!text.contains(&seen), "{text}");
         }
         assert!(text.contains("baseline_exporter_probe_success{probe=\"units\"} 0\n"));
         assert!(text.contains("baseline_exporter_bus_connected{} 0\n"));
