@@ -337,6 +337,8 @@ mod tests {
                 status: *status,
                 expected: String::new(),
                 seen: String::new(),
+                wanted: None,
+                found: None,
             };
             status_line(&statuses.iter().map(check).collect::<Vec<_>>(), blind)
         };
