@@ -6,6 +6,7 @@ mod dependencies;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -80,6 +81,7 @@ impl Collector for Exposition {
             clues: _,
             took,
             link,
+            last_reload,
             process,
         } = &*self.observation;
         let probes = [
@@ -164,6 +166,20 @@ impl Collector for Exposition {
             "baseline_exporter_resync_corrections",
             "Changes found by comparing that no signal had told of",
             |m| counter(m, &NONE, link.corrections),
+        )?;
+        families.gauge(
+            "baseline_exporter_config_last_reload_successful",
+            "1 if the baseline could be read when it was last read, at the start or again; 0: the one before is in force",
+            |m| gauge(m, &NONE, u32::from(last_reload.successful)),
+        )?;
+        families.gauge(
+            "baseline_exporter_config_last_reload_success_timestamp_seconds",
+            "When the baseline in force was read, in seconds since the epoch",
+            // A clock before 1970 tells no time.
+            |m| match last_reload.success_at.duration_since(UNIX_EPOCH) {
+                Ok(since) => gauge(m, &NONE, since.as_secs()),
+                Err(_) => Ok(()),
+            },
         )?;
         families.gauge(
             "baseline_exporter_probe_duration_seconds",
@@ -784,7 +800,7 @@ mod tests {
 
     use super::*;
     use crate::baseline::Baseline;
-    use crate::observation::Took;
+    use crate::observation::{LastReload, Took};
     use crate::probe::hostname::{self, Answer, Lookup, Persistence, Resolver};
     use crate::probe::redis::{self, Failure, Phase, Redis};
     use crate::probe::unit_files::{self, Dangling, Difference, Drift, Effect, Why};
@@ -933,7 +949,7 @@ unit_files: {snapshot: /var/lib/snapshot}
             }]),
             drift: Some(Ok(Drift {
                 digest: "00ff".to_owned(),
-                taken: Some(std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000)),
+                taken: Some(UNIX_EPOCH + Duration::from_secs(1_600_000_000)),
                 files: vec![
                     file("loops.service", Some(Difference::Modified)),
                     file("new.service", Some(Difference::Extra)),
@@ -1102,6 +1118,11 @@ unit_files: {snapshot: /var/lib/snapshot}
                 received: 300,
                 resyncs: 4,
                 corrections: 0,
+            },
+            last_reload: LastReload {
+                number: 3,
+                successful: false,
+                success_at: UNIX_EPOCH + Duration::from_secs(1_700_000_100),
             },
             process: Process {
                 cpu_seconds: Some(0.25),

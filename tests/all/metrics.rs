@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 /// All samples of one scrape, in order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Metrics {
     samples: Vec<Sample>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sample {
     line: String,
     name: String,
