@@ -21,7 +21,13 @@ TARGET = {"job": "baseline-exporter", "instance": "vps-1:20107"}
 # What the golden text leaves out, and what Prometheus adds.
 BUILD = ("baseline_exporter_build_info", {"version": "0.1.0", "revision": "0123abcd", "target": "x86_64"})
 ALERTS = [
-    {"alertname": "BaselineUnitRestartLoop", "severity": "warning", "name": "loops.service", "tier": "2", "service": "loops"},
+    {
+        "alertname": "BaselineUnitRestartLoop",
+        "severity": "warning",
+        "name": "loops.service",
+        "tier": "2",
+        "service": "loops",
+    },
     {"alertname": "BaselineRedisDown", "severity": "critical", "endpoint": "queue", "service": "redis"},
     {"alertname": "BaselineHostnameUnexpected", "severity": "critical", "hostname": "db_alias", "service": "hostname"},
 ]
@@ -66,7 +72,9 @@ def well(series):
     """The series of a day on which all is well, made from those of the golden text."""
     expected = {labels["check"]: value for metric, labels, value in series if metric == "baseline_check_expected"}
     # The state that each unit is in.
-    states = {labels["name"]: labels["state"] for metric, labels, value in series if metric == "systemd_unit_state" and value}
+    states = {
+        labels["name"]: labels["state"] for metric, labels, value in series if metric == "systemd_unit_state" and value
+    }
     for metric, labels, value in series:
         if metric in ONLY_IN_TROUBLE or labels.get("state") == "maintenance":
             continue
@@ -84,14 +92,25 @@ def well(series):
         words = WELL_WORDS.get(metric, {})
         yield metric, {label: words.get(word, word) for label, word in labels.items()}, value
         # What the golden text has only of the Redis that answers.
-        if labels.get("endpoint") == "cache" and metric in ("baseline_redis_writable", "baseline_redis_connected_clients"):
+        if labels.get("endpoint") == "cache" and metric in (
+            "baseline_redis_writable",
+            "baseline_redis_connected_clients",
+        ):
             yield metric, labels | {"endpoint": "queue"}, value
 
 
 def blind(series):
     """While systemd cannot be asked: its facts have no series, and what rests on them is unknown."""
     of_systemd = re.compile(r"systemd_|baseline_unit_(?!file)|baseline_units_running$|baseline_write_path")
-    unknown = {"failed_units", "running_units", "active_units", "bad_states", "absent_units", "disabled_units", "write_paths"}
+    unknown = {
+        "failed_units",
+        "running_units",
+        "active_units",
+        "bad_states",
+        "absent_units",
+        "disabled_units",
+        "write_paths",
+    }
     for metric, labels, value in series:
         if of_systemd.match(metric) or metric == "baseline_check_seen" and labels["check"] in unknown:
             continue
@@ -126,7 +145,13 @@ class History:
     def phase(self, series, times, target=TARGET, moving=None):
         """All series of one exporter over some time. moving: by how much a counter rises in a second."""
         series = list(series)
-        for metric, labels, value in [*series, *recorded(series), (*BUILD, 1.0), ("up", {}, 1.0), ("scrape_duration_seconds", {}, 0.004)]:
+        for metric, labels, value in [
+            *series,
+            *recorded(series),
+            (*BUILD, 1.0),
+            ("up", {}, 1.0),
+            ("scrape_duration_seconds", {}, 0.004),
+        ]:
             rise = (moving or {}).get((metric, labels.get("name"), labels.get("state")), 0)
             rising = (lambda moment, value=value, rise=rise: value + rise * (moment - START)) if rise else value
             self.add(metric, labels | target, times, rising)
