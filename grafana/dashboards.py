@@ -153,10 +153,10 @@ def mapped(words):
     return [{"type": "value", "options": options}]
 
 
-def unknown(text="? unknown"):
-    return [
-        {"type": "special", "options": {"match": "null+nan", "result": {"color": UNKNOWN, "index": 99, "text": text}}}
-    ]
+def unknown(text="? unknown", color=UNKNOWN):
+    """The mapping of no value."""
+    result = {"color": color, "index": 99, "text": text}
+    return [{"type": "special", "options": {"match": "null+nan", "result": result}}]
 
 
 def coded(*sets):
@@ -227,12 +227,12 @@ def state_code(matchers):
     return fold(*named, rest, *deviations)
 
 
-def or_none(expr, known, **labels):
+def or_none(expr, known, of="job, instance", **labels):
     """A row that says so where there is nothing to show, but only for hosts of which that is known."""
     none = f"({known}) * 0"
     for label, value in labels.items():
         none = f'label_replace({none}, "{label}", "{value}", "", "")'
-    return f"{expr}\nor on (job, instance)\n{none}"
+    return f"{expr}\nor on ({of})\n{none}"
 
 
 def known(check):
@@ -484,12 +484,12 @@ def trouble(matchers, size):
     )
 
 
-def firing(title, description, matchers, known_hosts, size):
+def firing(title, description, matchers, evaluated, of, size):
     """Alerts that fire, with what they are about; since when is what Prometheus remembers of them."""
     about = '"about", " ", "name", "hostname", "endpoint", "path", "from", "to", "file", "check"'
     alert = f'ALERTS_FOR_STATE{{{matchers}}} and ignoring (alertstate) ALERTS{{{matchers}, alertstate="firing"}}'
     told = sectioned(f"label_join(({alert}) * 1000, {about})", "alertname")
-    listed = or_none(told, known_hosts, alertname="–", severity="none")
+    listed = or_none(told, evaluated, of, alertname="–", severity="none")
     columns = {
         "severity": column("Severity", 100, mapped({"none": ("✔ none fires", GOOD)} | SEVERITIES), colored=True),
         "alertname": column("Alert", 215, links=[RUNBOOK]),
@@ -780,6 +780,7 @@ def deployment():
                     "Each alert leads to its section of the runbook: what it means, what to type, how to tell that it worked.",
                     f'{HOST}, component="baseline"',
                     RULES_LOADED,
+                    "job, instance",
                     size=(14, 7),
                 ),
             ],
@@ -1233,6 +1234,8 @@ or
 label_replace((max by (job, instance) (up{{{HOST}}}) == bool 0) * 3, "check", "scrape", "", "")
 or
 label_replace({order}, "check", "order", "", "")"""
+    # Without an answer, or without that check: the first column tells which.
+    nothing = unknown("–", REST)
     answers = mapped({0: ("✔", GOOD), 1: ("? unknown", UNKNOWN), 2: ("✖ violated", BAD), 3: ("✖ no answer", BAD)})
     alerts = f'ALERTS{{{HOST}, component="baseline", alertstate="firing"}}'
     host = column(
@@ -1244,7 +1247,7 @@ label_replace({order}, "check", "order", "", "")"""
             )
         ],
     )
-    none = f"max by (job) (instance:baseline_check:count{{{HOST}}}) * 0"
+    evaluated = f"max by (job) (instance:baseline_check:count{{{HOST}}}) >= 0"
     rows = [
         [
             stat(
@@ -1302,15 +1305,8 @@ label_replace({order}, "check", "order", "", "")"""
                 "An empty cell: the baseline of that host does not have the check.",
                 matrix,
                 {"instance\\check": host}
-                | {
-                    "scrape": column(
-                        "Answers", 80, mapped({0: ("✔", GOOD), 3: ("✖ no", BAD)}) + unknown("–"), colored=True
-                    )
-                }
-                | {
-                    check: column(title, 88, answers + unknown("–"), colored=True)
-                    for check, (_, title) in CHECKS.items()
-                },
+                | {"scrape": column("Answers", 80, mapped({0: ("✔", GOOD), 3: ("✖ no", BAD)}) + nothing, colored=True)}
+                | {check: column(title, 88, answers + nothing, colored=True) for check, (_, title) in CHECKS.items()},
                 sort="order",
                 transformations=[
                     {
@@ -1330,8 +1326,13 @@ label_replace({order}, "check", "order", "", "")"""
             table(
                 "Incidents",
                 "Which alerts fire, and on how many hosts.",
-                sectioned(f"count by (job, alertname, severity) ({alerts})", "alertname")
-                + f'\nor on (job)\nlabel_replace(label_replace({none}, "alertname", "–", "", ""), "severity", "none", "", "")',
+                or_none(
+                    sectioned(f"count by (job, alertname, severity) ({alerts})", "alertname"),
+                    evaluated,
+                    "job",
+                    alertname="–",
+                    severity="none",
+                ),
                 {
                     "severity": column(
                         "Severity", 110, mapped({"none": ("✔ none fires", GOOD)} | SEVERITIES), colored=True
@@ -1349,7 +1350,8 @@ label_replace({order}, "check", "order", "", "")"""
                 "Which incident is where",
                 "Each alert that fires, with its host; pages and tickets.",
                 f'{HOST}, component="baseline", severity=~"critical|warning"',
-                f"topk(1, {RULES_LOADED})",
+                evaluated,
+                "job",
                 size=(14, 10),
             ),
         ],

@@ -131,7 +131,7 @@ def recorded(series):
 
 
 class History:
-    """Samples by metric and series: how OpenMetrics wants them."""
+    """Values over times by metric and series: how OpenMetrics wants them."""
 
     def __init__(self, types):
         self.types = types
@@ -139,8 +139,7 @@ class History:
 
     def add(self, metric, labels, times, value):
         shown = ",".join(f'{label}="{word}"' for label, word in labels.items())
-        samples = self.samples.setdefault(metric, {}).setdefault(shown, [])
-        samples += [(moment, value(moment) if callable(value) else value) for moment in times]
+        self.samples.setdefault(metric, {}).setdefault(shown, []).append((times, value))
 
     def phase(self, series, times, target=TARGET, moving=None):
         """All series of one exporter over some time. moving: by how much a counter rises in a second."""
@@ -160,8 +159,13 @@ class History:
         for metric, series in self.samples.items():
             kind = self.types.get(metric, "gauge")
             out.write(f"# TYPE {metric.removesuffix('_total') if kind == 'counter' else metric} {kind}\n")
-            for labels, samples in series.items():
-                out.writelines(f"{metric}{{{labels}}} {value:.10g} {moment}\n" for moment, value in samples)
+            for labels, phases in series.items():
+                for times, value in phases:
+                    if callable(value):
+                        out.writelines(f"{metric}{{{labels}}} {value(moment):.10g} {moment}\n" for moment in times)
+                    else:
+                        start = f"{metric}{{{labels}}} {value:.10g} "
+                        out.writelines(f"{start}{moment}\n" for moment in times)
         out.write("# EOF\n")
 
 
@@ -192,8 +196,8 @@ def one_host(out):
     history.write(out)
 
 
-def many_hosts(out, numbers, end):
-    """What the dashboard of many hosts reads of these hosts, scraped every 15 s: a day of what it shows
+def many_hosts(out, hosts, end):
+    """What the dashboard of many hosts reads of so many, scraped every 15 s: a day of what it shows
     over time, half an hour of the rest. Of a hundred hosts two are down, and ten are broken."""
     series, types = golden()
     read = ("baseline_check", "baseline_info", "systemd_version_info")
@@ -201,7 +205,7 @@ def many_hosts(out, numbers, end):
     healthy = [each for each in well(series) if each[0] in read]
     history = History(types)
     day, lately = range(end - DAY, end + 1, 15), range(end - 1800, end + 1, 15)
-    for number in numbers:
+    for number in range(hosts):
         target = {"job": "baseline-exporter", "instance": f"host-{number:04}.example.org:20107"}
         down, in_trouble = number % 50 == 0, number % 10 == 1
         history.add("up", target, day, 0 if down else 1)
