@@ -23,18 +23,19 @@ UNIT = HOST + ', name=~"$unit"'
 PER_UNIT = "by (job, instance, name)"
 
 # The words for what the exporter emits. A test holds them against its sources.
+# Of each check: what is counted, and the column of the fleet.
 CHECKS = {
-    "failed_units": "failed on the host",
-    "running_units": "services running",
-    "active_units": "units active",
-    "bad_states": "failing, looping, stuck",
-    "absent_units": "absent on purpose",
-    "disabled_units": "disabled on purpose",
-    "references": "dangling references",
-    "hostnames": "hostnames right",
-    "redis": "Redis answering",
-    "write_paths": "paths writable",
-    "unit_files": "files as in snapshot",
+    "failed_units": ("failed on the host", "Failed"),
+    "running_units": ("services running", "Running"),
+    "active_units": ("units active", "Active"),
+    "bad_states": ("failing, looping, stuck", "Bad states"),
+    "absent_units": ("absent on purpose", "Absent"),
+    "disabled_units": ("disabled on purpose", "Disabled"),
+    "references": ("dangling references", "References"),
+    "hostnames": ("hostnames right", "Hostnames"),
+    "redis": ("Redis answering", "Redis"),
+    "write_paths": ("paths writable", "Write paths"),
+    "unit_files": ("files as in snapshot", "Unit files"),
 }
 STATUS = {0: ("✔ holds", GOOD), 1: ("? unknown", UNKNOWN), 2: ("✖ violated", BAD), 3: ("✖ no answer", BAD)}
 # ActiveState, where nothing is wrong with it.
@@ -129,13 +130,6 @@ PROBES = {
     "unit_files": "unit files",
 }
 SEVERITIES = {"critical": ("✖ page", BAD), "warning": ("▲ ticket", WARN), "info": ("○ info", REST)}
-EXPECTED = {
-    "running": "should run",
-    "active": "should be active",
-    "absent": "should be absent",
-    "disabled": "should be disabled",
-    "watched": "is watched",
-}
 # What stands where a query has no answer: never that all is well.
 NO_ANSWER = "? unknown: the exporter gives no answer"
 NOT_NAMED = "none: not in the baseline, or unknown (see the checks)"
@@ -159,8 +153,10 @@ def mapped(words):
     return [{"type": "value", "options": options}]
 
 
-def unknown(text="? unknown"):
-    return [{"type": "special", "options": {"match": "null+nan", "result": {"color": UNKNOWN, "index": 99, "text": text}}}]
+def unknown(text="? unknown", color=UNKNOWN):
+    """The mapping of no value."""
+    result = {"color": color, "index": 99, "text": text}
+    return [{"type": "special", "options": {"match": "null+nan", "result": result}}]
 
 
 def coded(*sets):
@@ -177,7 +173,9 @@ def link(title, url, new_tab=False):
 
 def to_dashboard(uid, title, **variables):
     chosen = {"datasource": "${datasource}"} | variables
-    query = "&".join(value if value.endswith(":queryparam}") else f"var-{name}={value}" for name, value in chosen.items())
+    query = "&".join(
+        value if value.endswith(":queryparam}") else f"var-{name}={value}" for name, value in chosen.items()
+    )
     return link(title, f"/d/{uid}?{query}&${{__url_time_range}}")
 
 
@@ -191,7 +189,9 @@ RUNBOOK = link("Runbook: what to do", "${runbook:raw}#${__data.fields.section}",
 
 
 def unit_of_row(field="name"):
-    return to_dashboard("baseline-unit", "All about this unit", **ROW_HOST, unit=f"${{__data.fields.{field}:percentencode}}")
+    return to_dashboard(
+        "baseline-unit", "All about this unit", **ROW_HOST, unit=f"${{__data.fields.{field}:percentencode}}"
+    )
 
 
 def query(expr, legend="", ref="A", kind="range"):
@@ -209,7 +209,10 @@ def fold(*terms):
 
 def deviation_code(matchers):
     return fold(
-        *[(f'baseline_unit_deviation{{{matchers}, deviation="{word}"}}', code) for word, (code, *_) in DEVIATIONS.items()]
+        *[
+            (f'baseline_unit_deviation{{{matchers}, deviation="{word}"}}', code)
+            for word, (code, *_) in DEVIATIONS.items()
+        ]
     )
 
 
@@ -224,12 +227,12 @@ def state_code(matchers):
     return fold(*named, rest, *deviations)
 
 
-def or_none(expr, known, **labels):
+def or_none(expr, known, of="job, instance", **labels):
     """A row that says so where there is nothing to show, but only for hosts of which that is known."""
     none = f"({known}) * 0"
     for label, value in labels.items():
         none = f'label_replace({none}, "{label}", "{value}", "", "")'
-    return f"{expr}\nor on (job, instance)\n{none}"
+    return f"{expr}\nor on ({of})\n{none}"
 
 
 def known(check):
@@ -237,14 +240,17 @@ def known(check):
     return f'max by (job, instance) (baseline_check{{{HOST}, check="{check}", status="unknown"}}) == 0'
 
 
+def worst(labels):
+    """The worst answer of the checks: 0 holds, 1 unknown, 2 violated."""
+    violated, unsure = (f'baseline_check{{{HOST}, status="{status}"}}' for status in ("violated", "unknown"))
+    return f"max by ({labels}) (\n  {violated} * 2\n  or {unsure}\n)"
+
+
 CONNECTED = f"max by (job, instance) (baseline_exporter_bus_connected{{{HOST}}}) == 1"
 # Exists only where the rules are loaded and the exporter answers.
 RULES_LOADED = f"max by (job, instance) (instance:baseline_check:count{{{HOST}}}) >= 0"
-# 0 holds, 1 unknown, 2 violated, 3 nothing was said.
-VERDICT = f"""max by (job, instance) (
-  baseline_check{{{HOST}, status="violated"}} * 2
-  or baseline_check{{{HOST}, status="unknown"}}
-)
+# And 3 where nothing was said.
+VERDICT = f"""{worst("job, instance")}
 or on (job, instance)
 up{{{HOST}}} * 0 + 3"""
 
@@ -253,7 +259,12 @@ up{{{HOST}}} * 0 + 3"""
 
 
 def panel(kind, title, description, targets, unit="none", mappings=(), options=None, custom=None, **more):
-    defaults = {"color": {"mode": "thresholds"}, "unit": unit, "mappings": list(mappings), "links": more.pop("links", [])}
+    defaults = {
+        "color": {"mode": "thresholds"},
+        "unit": unit,
+        "mappings": list(mappings),
+        "links": more.pop("links", []),
+    }
     defaults["thresholds"] = {"mode": "absolute", "steps": more.pop("steps", [{"color": REST, "value": None}])}
     defaults |= {key: more.pop(key) for key in ("noValue", "decimals", "min", "max", "color") if key in more}
     defaults["custom"] = custom or {}
@@ -322,7 +333,9 @@ def table(title, description, exprs, columns, hidden=(), sort=None, descending=T
     """exprs: one query, or several whose rows are merged by the labels that they share. columns: field
     to how it is shown, in their order; hidden: fields that only links need."""
     many = isinstance(exprs, list)
-    targets = [query(expr, ref=chr(ord("A") + index), kind="table") for index, expr in enumerate(exprs if many else [exprs])]
+    targets = [
+        query(expr, ref=chr(ord("A") + index), kind="table") for index, expr in enumerate(exprs if many else [exprs])
+    ]
     titles = {field: shown["matcher"]["options"] for field, shown in columns.items()}
     wanted = [*columns, *hidden]
     only = {"id": "filterFieldsByName", "options": {"include": {"names": wanted}}}
@@ -336,8 +349,12 @@ def table(title, description, exprs, columns, hidden=(), sort=None, descending=T
     }
     if transformations is None:
         transformations = [{"id": "merge", "options": {}}] if many else []
-    in_order = [{"id": "sortBy", "options": {"fields": {}, "sort": [{"field": sort, "desc": descending}]}}] if sort else []
-    overrides = list(columns.values()) + [by_name(field, custom_hidden=True) for field in hidden]
+    in_order = (
+        [{"id": "sortBy", "options": {"fields": {}, "sort": [{"field": sort, "desc": descending}]}}] if sort else []
+    )
+    # Until Grafana 11, and since 12.
+    hide = {"custom_hidden": True, "custom_hideFrom": {"legend": False, "tooltip": False, "viz": True}}
+    overrides = list(columns.values()) + [by_name(field, **hide) for field in hidden]
     options = {
         "cellHeight": "sm",
         "showHeader": True,
@@ -347,9 +364,16 @@ def table(title, description, exprs, columns, hidden=(), sort=None, descending=T
     more.setdefault("noValue", NO_ANSWER)
     overrides += more.pop("overrides", [])
     return panel(
-        "table", title, description, targets, options=options, custom=custom, overrides=overrides,
-        transformations=[*transformations, *in_order, only, organize], **more,
-    )  # fmt: skip
+        "table",
+        title,
+        description,
+        targets,
+        options=options,
+        custom=custom,
+        overrides=overrides,
+        transformations=[*transformations, *in_order, only, organize],
+        **more,
+    )
 
 
 def timeseries(title, description, targets, unit, stacked=False, bars=False, fixed=(), **more):
@@ -390,21 +414,33 @@ def timeline(title, description, targets, mappings, **more):
     custom = {"fillOpacity": 85, "lineWidth": 0, "insertNulls": 300000, "spanNulls": False}
     more.setdefault("noValue", NO_ANSWER)
     return panel(
-        "state-timeline", title, description, targets, mappings=mappings, options=options, custom=custom,
-        color={"mode": "fixed", "fixedColor": REST}, **more,
-    )  # fmt: skip
+        "state-timeline",
+        title,
+        description,
+        targets,
+        mappings=mappings,
+        options=options,
+        custom=custom,
+        color={"mode": "fixed", "fixedColor": REST},
+        **more,
+    )
 
 
 def row(title):
-    return {"type": "row", "title": title, "collapsed": False, "panels": []}
+    return {"type": "row", "title": title, "collapsed": False, "panels": [], "size": (24, 1)}
 
 
-def note(title, description, content):
+def note(title, description, content, size):
     return {
         "type": "text",
         "title": title,
         "description": description,
-        "options": {"code": {"language": "plaintext", "showLineNumbers": False, "showMiniMap": False}, "content": content, "mode": "markdown"},
+        "options": {
+            "code": {"language": "plaintext", "showLineNumbers": False, "showMiniMap": False},
+            "content": content,
+            "mode": "markdown",
+        },
+        "size": size,
     }
 
 
@@ -420,11 +456,11 @@ def sectioned(expr, label):
     return f'label_replace(\n{expr},\n"section", "$1", "{label}", "(.+)")'
 
 
-def trouble(matchers, none="–"):
+def trouble(matchers, size):
     """What is wrong with which unit, and each suspected cause."""
     wrong = deviation_code(matchers)
     causes = sectioned(f"baseline_unit_cause{{{matchers}}} * on (job, instance, name) group_left () {wrong}", "cause")
-    listed = or_none(f"{causes}\nor on (job, instance, name)\n{wrong}", CONNECTED, name=none)
+    listed = or_none(f"{causes}\nor on (job, instance, name)\n{wrong}", CONNECTED, name="–")
     return table(
         "Units in trouble, and why",
         "Units that are not as the baseline wants them, and what probably caused it: the cause and what it is about. "
@@ -432,23 +468,28 @@ def trouble(matchers, none="–"):
         listed,
         {
             "name": UNIT_COLUMN,
-            "Value": column("What is wrong", 190, mapped({0: ("✔ none in trouble", GOOD)}) + coded(DEVIATIONS), colored=True),
-            "cause": column("Suspected cause", 155, mapped({cause: text for cause, (text, _) in CAUSES.items()}), links=[RUNBOOK]),
+            "Value": column(
+                "What is wrong", 190, mapped({0: ("✔ none in trouble", GOOD)}) + coded(DEVIATIONS), colored=True
+            ),
+            "cause": column(
+                "Suspected cause", 155, mapped({cause: text for cause, (text, _) in CAUSES.items()}), links=[RUNBOOK]
+            ),
             "detail": column("About"),
             "instance": HOST_COLUMN,
         },
         hidden=["job", "section"],
         sort="Value",
         overrides=[by_name("section", mappings=CAUSE_SECTIONS)],
+        size=size,
     )
 
 
-def firing(title, description, matchers, known_hosts):
+def firing(title, description, matchers, evaluated, of, size):
     """Alerts that fire, with what they are about; since when is what Prometheus remembers of them."""
     about = '"about", " ", "name", "hostname", "endpoint", "path", "from", "to", "file", "check"'
-    alert = f"ALERTS_FOR_STATE{{{matchers}}} and ignoring (alertstate) ALERTS{{{matchers}, alertstate=\"firing\"}}"
+    alert = f'ALERTS_FOR_STATE{{{matchers}}} and ignoring (alertstate) ALERTS{{{matchers}, alertstate="firing"}}'
     told = sectioned(f"label_join(({alert}) * 1000, {about})", "alertname")
-    listed = or_none(told, known_hosts, alertname="–", severity="none")
+    listed = or_none(told, evaluated, of, alertname="–", severity="none")
     columns = {
         "severity": column("Severity", 100, mapped({"none": ("✔ none fires", GOOD)} | SEVERITIES), colored=True),
         "alertname": column("Alert", 215, links=[RUNBOOK]),
@@ -467,10 +508,11 @@ def firing(title, description, matchers, known_hosts):
         descending=False,
         overrides=[by_name("section", mappings=SECTIONS)],
         noValue="? unknown: Prometheus does not evaluate the alert rules, or the exporter gives no answer",
+        size=size,
     )
 
 
-def write_paths(title, description):
+def write_paths(title, description, size):
     of_path = "max by (job, instance, name, path"
     next_start = f'label_replace(baseline_write_path_next_start_reason{{{UNIT}}} == 1, "next", "$1", "reason", "(.+)")'
     return table(
@@ -493,10 +535,11 @@ def write_paths(title, description):
         },
         hidden=["job"],
         noValue=NOT_NAMED,
+        size=size,
     )
 
 
-def references(matchers, hosts):
+def references(matchers, hosts, size):
     return table(
         "References to units that do not exist",
         "A unit file names a unit that has no unit file, is masked or is retired. One that blocks keeps its unit from "
@@ -510,10 +553,11 @@ def references(matchers, hosts):
             "instance": HOST_COLUMN,
         },
         hidden=["job"],
+        size=size,
     )
 
 
-def drift(matchers, hosts):
+def drift(matchers, hosts, size):
     return table(
         "Unit files that differ from the snapshot",
         "Against the golden snapshot: modified, missing here, or extra here.",
@@ -525,6 +569,7 @@ def drift(matchers, hosts):
         },
         hidden=["job"],
         noValue=NOT_NAMED,
+        size=size,
     )
 
 
@@ -537,7 +582,11 @@ def variable(name, label, arguments, many=True, hide=0, every=False):
         "name": name,
         "label": label,
         "datasource": DATASOURCE,
-        "query": {"qryType": 1, "query": f"label_values({arguments})", "refId": "PrometheusVariableQueryEditor-VariableQuery"},
+        "query": {
+            "qryType": 1,
+            "query": f"label_values({arguments})",
+            "refId": "PrometheusVariableQueryEditor-VariableQuery",
+        },
         "multi": many,
         "includeAll": every,
         "allValue": ".+",
@@ -555,36 +604,55 @@ def variables(every_host, unit=None, every_unit=False):
     hosts = 'baseline_exporter_build_info{job=~"$job"}'
     listed = [
         {
-            "type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "regex": "",
-            "multi": False, "includeAll": False, "refresh": 1, "hide": 0, "skipUrlSync": False, "current": {}, "options": [],
+            "type": "datasource",
+            "name": "datasource",
+            "label": "Data source",
+            "query": "prometheus",
+            "regex": "",
+            "multi": False,
+            "includeAll": False,
+            "refresh": 1,
+            "hide": 0,
+            "skipUrlSync": False,
+            "current": {},
+            "options": [],
         },
         # Not all at once: that would choose targets that are no exporters, too.
         variable("job", "Job", "baseline_exporter_build_info, job"),
         variable("instance", "Instance", f"{hosts}, instance", every=every_host),
-    ]  # fmt: skip
+    ]
     if unit:
         listed.append(variable("unit", "Unit", f"baseline_unit_expected{{{HOST}}}, name", every=every_unit))
     return [*listed, variable("runbook", "Runbook", "baseline:runbook:info, base", many=False, hide=2)]
 
 
 def dashboard(uid, title, description, variables, rows, since):
-    """rows: of panels, each with its width and height; they fill 24 columns."""
+    """rows: of panels, or of lists of panels that stand upon each other; they fill 24 columns."""
     panels, y = [], 0
     for line in rows:
         x, bottom = 0, y
-        for width, height, *stack in line:
+        for stack in line:
             top = y
-            for each in stack:
+            for each in stack if isinstance(stack, list) else [stack]:
+                width, height = each.pop("size")
                 panels.append({"id": len(panels) + 1, "gridPos": {"x": x, "y": top, "w": width, "h": height}} | each)
                 top += height
             x, bottom = x + width, max(bottom, top)
         y = bottom
     links = [
         {
-            "title": "Baseline dashboards", "type": "dashboards", "tags": ["baseline-exporter"], "asDropdown": True,
-            "includeVars": True, "keepTime": True, "targetBlank": False, "icon": "external link", "tooltip": "", "url": "",
+            "title": "Baseline dashboards",
+            "type": "dashboards",
+            "tags": ["baseline-exporter"],
+            "asDropdown": True,
+            "includeVars": True,
+            "keepTime": True,
+            "targetBlank": False,
+            "icon": "external link",
+            "tooltip": "",
+            "url": "",
         }
-    ]  # fmt: skip
+    ]
     annotation = {
         "name": "Firing alerts",
         "datasource": DATASOURCE,
@@ -631,95 +699,131 @@ def deployment():
     of_redis = "max by (job, instance, endpoint)"
     rows = [
         [
-            (7, 5, stat(
+            stat(
                 "Is it at its baseline?",
                 "The worst of all checks. No answer: the exporter could not be scraped, so nothing is known.",
                 VERDICT,
-                mappings=mapped({
-                    0: ("✔ at its baseline", GOOD), 1: ("? unknown", UNKNOWN),
-                    2: ("✖ not at its baseline", BAD), 3: ("✖ no answer", BAD),
-                }) + unknown("✖ no answer"),
+                mappings=mapped(
+                    {
+                        0: ("✔ at its baseline", GOOD),
+                        1: ("? unknown", UNKNOWN),
+                        2: ("✖ not at its baseline", BAD),
+                        3: ("✖ no answer", BAD),
+                    }
+                )
+                + unknown("✖ no answer"),
                 noValue="✖ no answer",
-            )),
-            (4, 5, stat(
+                size=(7, 5),
+            ),
+            stat(
                 "Units in trouble",
                 "Watched units that differ from what the baseline wants of them; they are listed below.",
                 or_none(f"count by (job, instance) ({in_trouble})", CONNECTED),
-                mappings=NONE, steps=COUNTED,
-            )),
-            (4, 5, stat(
+                mappings=NONE,
+                steps=COUNTED,
+                size=(4, 5),
+            ),
+            stat(
                 "Services that run",
                 "Services that the baseline wants running, and those of them that run.",
                 [
                     query(f"baseline_units_running{{{HOST}}}", "run", kind="instant"),
                     query(f"baseline_units_running_expected{{{HOST}}}", "should", ref="B", kind="instant"),
                 ],
-                text="value_and_name", background=False,
-            )),
-            (4, 5, stat(
+                text="value_and_name",
+                background=False,
+                size=(4, 5),
+            ),
+            stat(
                 "Pages",
                 "Firing alerts of severity critical.",
                 or_none(fires % (HOST, "critical"), RULES_LOADED),
-                mappings=NONE, steps=COUNTED,
-            )),
-            (5, 5, stat(
+                mappings=NONE,
+                steps=COUNTED,
+                size=(4, 5),
+            ),
+            stat(
                 "Tickets",
                 "Firing alerts of severity warning.",
                 or_none(fires % (HOST, "warning"), RULES_LOADED),
-                mappings=NONE, steps=TICKETS,
-            )),
+                mappings=NONE,
+                steps=TICKETS,
+                size=(5, 5),
+            ),
         ],
         [
-            (10, 14, table(
+            table(
                 "The checks",
                 "Each documented check: how many the baseline wants, how many were seen. Unknown: it could not be told.",
                 [
-                    'max by (job, instance, check) (\n  baseline_check{%s, status="violated"} * 2\n  or baseline_check{%s, status="unknown"}\n)' % (HOST, HOST),
+                    worst("job, instance, check"),
                     f"max by (job, instance, check) (baseline_check_expected{{{HOST}}})",
                     f"max by (job, instance, check) (baseline_check_seen{{{HOST}}})",
                 ],
                 {
                     "Value #A": column("Answer", 100, mapped(STATUS), colored=True),
-                    "check": column("Check", mappings=mapped(CHECKS)),
+                    "check": column(
+                        "Check", mappings=mapped({check: counted for check, (counted, _) in CHECKS.items()})
+                    ),
                     "Value #B": column("Expected", 75),
                     "Value #C": column("Seen", 55, unknown("?")),
                     "instance": HOST_COLUMN,
                 },
                 hidden=["job"],
                 sort="Value #A",
-            )),
-            (14, 7, trouble(UNIT), firing(
-                "Alerts that fire",
-                "Each alert leads to its section of the runbook: what it means, what to type, how to tell that it worked.",
-                f'{HOST}, component="baseline"', RULES_LOADED,
-            )),
-        ],
-        [(24, 1, row("Over the time shown"))],
-        [(24, 14, timeline(
-            "Units, trouble on top",
-            "What is wrong with each unit, else its state (ActiveState). First those that were in trouble at any time "
-            "shown. Units that are absent on purpose are left out.",
+                size=(10, 14),
+            ),
             [
-                query(f"{state_code(UNIT)}\nand on (job, instance, name) ({was_in_trouble})", "{{name}}"),
-                query(
-                    f"{state_code(UNIT)}\nunless on (job, instance, name) ({was_in_trouble})\n"
-                    f"unless on (job, instance, name) {absent}",
-                    "{{name}}", ref="B",
+                trouble(UNIT, size=(14, 7)),
+                firing(
+                    "Alerts that fire",
+                    "Each alert leads to its section of the runbook: what it means, what to type, how to tell that it worked.",
+                    f'{HOST}, component="baseline"',
+                    RULES_LOADED,
+                    "job, instance",
+                    size=(14, 7),
                 ),
             ],
-            UNIT_CODES, links=[UNIT_OF_SERIES],
-        ))],
+        ],
+        [row("Over the time shown")],
         [
-            (12, 9, timeseries(
+            timeline(
+                "Units, trouble on top",
+                "What is wrong with each unit, else its state (ActiveState). First those that were in trouble at any time "
+                "shown. Units that are absent on purpose are left out.",
+                [
+                    query(f"{state_code(UNIT)}\nand on (job, instance, name) ({was_in_trouble})", "{{name}}"),
+                    query(
+                        f"{state_code(UNIT)}\nunless on (job, instance, name) ({was_in_trouble})\n"
+                        f"unless on (job, instance, name) {absent}",
+                        "{{name}}",
+                        ref="B",
+                    ),
+                ],
+                UNIT_CODES,
+                links=[UNIT_OF_SERIES],
+                size=(24, 14),
+            ),
+        ],
+        [
+            timeseries(
                 "Restarts and failures",
                 "Automatic restarts and endings other than success, of all units, in each interval.",
                 [
                     query(f"sum by (job, instance) (increase({restarts}{{{UNIT}}}[$__rate_interval]))", "restarts"),
-                    query(f"sum by (job, instance) (increase({failures}{{{UNIT}}}[$__rate_interval]))", "failures", ref="B"),
+                    query(
+                        f"sum by (job, instance) (increase({failures}{{{UNIT}}}[$__rate_interval]))",
+                        "failures",
+                        ref="B",
+                    ),
                 ],
-                "short", bars=True, fixed={"restarts": WARN, "failures": BAD}, decimals=0,
-            )),
-            (12, 9, table(
+                "short",
+                bars=True,
+                fixed={"restarts": WARN, "failures": BAD},
+                decimals=0,
+                size=(12, 9),
+            ),
+            table(
                 "Restarts and failures of each unit",
                 "In the time shown: automatic restarts, endings other than success, and the share of the time that it was active.",
                 [
@@ -735,12 +839,14 @@ def deployment():
                     "Value #C": column("Active", 75, unit="percentunit", decimals=1),
                     "instance": HOST_COLUMN,
                 },
-                hidden=["job"], sort="Value #A",
-            )),
+                hidden=["job"],
+                sort="Value #A",
+                size=(12, 9),
+            ),
         ],
-        [(24, 1, row("What the services depend on"))],
+        [row("What the services depend on")],
         [
-            (24, 5, table(
+            table(
                 "Hostnames",
                 "What the services get for each name (getaddrinfo), why if nothing, and where it stands. An alias need not be in DNS.",
                 [
@@ -753,20 +859,34 @@ def deployment():
                     f'{of_hostname} (baseline_hostname_lookup_seconds{{{HOST}, resolver="nss"}})',
                 ],
                 {
-                    "Value #A": column("For services", 150, mapped({0: ("✔ as expected", GOOD), 1: ("✖ other address", BAD), 2: ("✖ unresolved", BAD)}) + unknown(), colored=True),
+                    "Value #A": column(
+                        "For services",
+                        150,
+                        mapped({0: ("✔ as expected", GOOD), 1: ("✖ other address", BAD), 2: ("✖ unresolved", BAD)})
+                        + unknown(),
+                        colored=True,
+                    ),
                     "hostname": column("Name"),
                     "reason": column("Why", 170, mapped(HOSTNAME_REASONS)),
                     "Value #C": column("Hosts file", 95, mapped({0: "not there", 1: "there"}) + unknown()),
                     "Value #D": column("DNS", 95, mapped({0: "not there", 1: "there"}) + unknown()),
-                    "Value #E": column("After a rebuild", 125, mapped({0: ("▲ lost", WARN), 1: ("✔ kept", GOOD)}) + unknown(), colored=True),
+                    "Value #E": column(
+                        "After a rebuild",
+                        125,
+                        mapped({0: ("▲ lost", WARN), 1: ("✔ kept", GOOD)}) + unknown(),
+                        colored=True,
+                    ),
                     "Value #F": column("Look-up", 90, unit="s"),
                     "instance": HOST_COLUMN,
                 },
-                hidden=["job"], sort="Value #A", noValue=NOT_NAMED,
-            )),
+                hidden=["job"],
+                sort="Value #A",
+                noValue=NOT_NAMED,
+                size=(24, 5),
+            ),
         ],
         [
-            (12, 7, table(
+            table(
                 "Redis",
                 "Whether each server answers PING and takes writes, and why not. Writable is unknown while it does not answer.",
                 [
@@ -777,43 +897,64 @@ def deployment():
                     f"{of_redis} (baseline_redis_start_time_seconds{{{HOST}}}) * 1000",
                 ],
                 {
-                    "Value #A": column("Answers", 95, mapped({0: ("✖ no", BAD), 1: ("✔ yes", GOOD)}) + unknown(), colored=True),
-                    "Value #B": column("Takes writes", 100, mapped({0: ("✖ no", BAD), 1: ("✔ yes", GOOD)}) + unknown(), colored=True),
+                    "Value #A": column(
+                        "Answers", 95, mapped({0: ("✖ no", BAD), 1: ("✔ yes", GOOD)}) + unknown(), colored=True
+                    ),
+                    "Value #B": column(
+                        "Takes writes",
+                        100,
+                        mapped({0: ("✖ no", BAD), 1: ("✔ yes", GOOD)}) + unknown(),
+                        colored=True,
+                    ),
                     "endpoint": column("Redis"),
                     "reason": column("Why", 175, mapped(REDIS_REASONS)),
                     "Value #D": column("Clients", 65),
                     "Value #E": column("Started", 110, unit="dateTimeFromNow"),
                     "instance": HOST_COLUMN,
                 },
-                hidden=["job"], noValue=NOT_NAMED,
-            )),
-            (12, 7, timeseries(
+                hidden=["job"],
+                noValue=NOT_NAMED,
+                size=(12, 7),
+            ),
+            timeseries(
                 "How long Redis takes, by phase",
                 "The time of each phase of asking: resolve, connect, TLS, authenticate, ping, role. The last one may have failed.",
-                [query(f"sum by (endpoint, phase) (baseline_redis_phase_seconds{{{HOST}}})", "{{endpoint}} {{phase}}")],
-                "s", stacked=True, noValue=NOT_NAMED,
-            )),
+                [
+                    query(
+                        f"sum by (endpoint, phase) (baseline_redis_phase_seconds{{{HOST}}})",
+                        "{{endpoint}} {{phase}}",
+                    )
+                ],
+                "s",
+                stacked=True,
+                noValue=NOT_NAMED,
+                size=(12, 7),
+            ),
         ],
         [
-            (24, 7, write_paths(
+            write_paths(
                 "Write paths",
                 "Whether each service can write its paths: as its running process finds them, or where none runs as its settings say.",
-            )),
+                size=(24, 7),
+            ),
         ],
-        [(24, 1, row("Unit files"))],
+        [row("Unit files")],
         [
-            (12, 6, references(HOST, known("references"))),
-            (8, 6, drift(HOST, known("unit_files"))),
-            (4, 6, stat(
+            references(HOST, known("references"), size=(12, 6)),
+            drift(HOST, known("unit_files"), size=(8, 6)),
+            stat(
                 "Snapshot taken",
                 "When the golden snapshot was taken.",
                 f"max by (job, instance) (baseline_snapshot_timestamp_seconds{{{HOST}}}) * 1000",
-                unit="dateTimeFromNow", background=False, noValue="none, or unknown",
-            )),
+                unit="dateTimeFromNow",
+                background=False,
+                noValue="none, or unknown",
+                size=(4, 6),
+            ),
         ],
-        [(24, 1, row("The exporter"))],
+        [row("The exporter")],
         [
-            (12, 6, table(
+            table(
                 "What the exporter could look at",
                 "Whether each look gave an answer, whatever it was, and how long it took.",
                 [
@@ -821,14 +962,20 @@ def deployment():
                     f"max by (job, instance, probe) (baseline_exporter_probe_duration_seconds{{{HOST}}})",
                 ],
                 {
-                    "Value #A": column("Answer", 110, mapped({0: ("? none", UNKNOWN), 1: ("✔ yes", GOOD)}) + unknown(), colored=True),
+                    "Value #A": column(
+                        "Answer",
+                        110,
+                        mapped({0: ("? none", UNKNOWN), 1: ("✔ yes", GOOD)}) + unknown(),
+                        colored=True,
+                    ),
                     "probe": column("Look at", mappings=mapped(PROBES)),
                     "Value #B": column("Took", 100, unit="s"),
                     "instance": HOST_COLUMN,
                 },
                 hidden=["job"],
-            )),
-            (12, 6, timeseries(
+                size=(12, 6),
+            ),
+            timeseries(
                 "How long looking takes",
                 "The time of each look, and of the whole scrape.",
                 [
@@ -836,9 +983,10 @@ def deployment():
                     query(f"max(scrape_duration_seconds{{{HOST}}})", "the whole scrape", ref="B"),
                 ],
                 "s",
-            )),
+                size=(12, 6),
+            ),
         ],
-    ]  # fmt: skip
+    ]
     return dashboard(
         "baseline-deployment",
         "Baseline / Deployment",
@@ -858,98 +1006,205 @@ def unit():
 
     rows = [
         [
-            (6, 4, stat(
-                "Is it as it should be?", "What is wrong with the unit, else its state (ActiveState).",
-                state_code(UNIT), "{{name}} {{instance}}", mappings=UNIT_CODES + unknown(),
-            )),
-            (3, 4, word("Sub-state", "SubState of systemd; auto-restart is a loop that waits.", "systemd_unit_sub_state", "{{sub_state}}")),
-            (4, 4, stat(
-                "In this state since", "When the current state was entered; never changed, where it did not since the boot.",
-                f"systemd_unit_state_change_timestamp_seconds{{{UNIT}}} * 1000", "{{name}} {{instance}}",
-                unit="dateTimeFromNow", background=False, mappings=mapped({0: "never changed"}) + unknown(),
-            )),
-            (4, 4, word("Expected", "What the baseline expects of the unit, and its tier: 1 pages, 2 opens a ticket, 3 only shows here.", "baseline_unit_expected", "{{expected}} (tier {{tier}})")),
-            (3, 4, word("Enablement", "The state of its unit file; none without a unit file.", "systemd_unit_file_state", "{{file_state}}", noValue="no unit file, or unknown")),
-            (4, 4, stat(
-                "After a reboot", "Whether the next boot starts it. Told only of units that should run or be active.",
-                f"baseline_unit_starts_at_boot{{{UNIT}}}", "{{name}} {{instance}}",
-                mappings=mapped({0: ("▲ would not start", WARN), 1: ("✔ starts", GOOD)}) + unknown(), noValue="not told of this unit",
-            )),
+            stat(
+                "Is it as it should be?",
+                "What is wrong with the unit, else its state (ActiveState).",
+                state_code(UNIT),
+                "{{name}} {{instance}}",
+                mappings=UNIT_CODES + unknown(),
+                size=(6, 4),
+            ),
+            word(
+                "Sub-state",
+                "SubState of systemd; auto-restart is a loop that waits.",
+                "systemd_unit_sub_state",
+                "{{sub_state}}",
+                size=(3, 4),
+            ),
+            stat(
+                "In this state since",
+                "When the current state was entered; never changed, where it did not since the boot.",
+                f"systemd_unit_state_change_timestamp_seconds{{{UNIT}}} * 1000",
+                "{{name}} {{instance}}",
+                unit="dateTimeFromNow",
+                background=False,
+                mappings=mapped({0: "never changed"}) + unknown(),
+                size=(4, 4),
+            ),
+            word(
+                "Expected",
+                "What the baseline expects of the unit, and its tier: 1 pages, 2 opens a ticket, 3 only shows here.",
+                "baseline_unit_expected",
+                "{{expected}} (tier {{tier}})",
+                size=(4, 4),
+            ),
+            word(
+                "Enablement",
+                "The state of its unit file; none without a unit file.",
+                "systemd_unit_file_state",
+                "{{file_state}}",
+                noValue="no unit file, or unknown",
+                size=(3, 4),
+            ),
+            stat(
+                "After a reboot",
+                "Whether the next boot starts it. Told only of units that should run or be active.",
+                f"baseline_unit_starts_at_boot{{{UNIT}}}",
+                "{{name}} {{instance}}",
+                mappings=mapped({0: ("▲ would not start", WARN), 1: ("✔ starts", GOOD)}) + unknown(),
+                noValue="not told of this unit",
+                size=(4, 4),
+            ),
         ],
         [
-            (3, 4, word("Last result", "How its last run ended; success while it runs.", "systemd_service_last_result", "{{result}}", noValue="no service, or unknown")),
-            (4, 4, word("Last exit", "How its main process last ended, as systemd names it.", "systemd_service_last_exit", "{{code}} {{status}}", noValue="it never ended, or unknown")),
-            (3, 4, word("Unit file", "LoadState of systemd.", "systemd_unit_load_state", "{{load_state}}")),
-            (3, 4, stat(
-                "As systemd read it", "Whether systemd has read the unit file as it is on disk.",
-                f"systemd_unit_need_daemon_reload{{{UNIT}}}", "{{name}} {{instance}}",
-                mappings=mapped({0: ("✔ as on disk", GOOD), 1: ("▲ reload needed", WARN)}) + unknown(), noValue="no unit file, or unknown",
-            )),
-            (11, 4, note("Look there", "What to type on the host.", "`systemctl status $unit`\n\n`journalctl --unit=$unit --lines=50`\n\n`systemctl cat $unit`")),
+            word(
+                "Last result",
+                "How its last run ended; success while it runs.",
+                "systemd_service_last_result",
+                "{{result}}",
+                noValue="no service, or unknown",
+                size=(3, 4),
+            ),
+            word(
+                "Last exit",
+                "How its main process last ended, as systemd names it.",
+                "systemd_service_last_exit",
+                "{{code}} {{status}}",
+                noValue="it never ended, or unknown",
+                size=(4, 4),
+            ),
+            word("Unit file", "LoadState of systemd.", "systemd_unit_load_state", "{{load_state}}", size=(3, 4)),
+            stat(
+                "As systemd read it",
+                "Whether systemd has read the unit file as it is on disk.",
+                f"systemd_unit_need_daemon_reload{{{UNIT}}}",
+                "{{name}} {{instance}}",
+                mappings=mapped({0: ("✔ as on disk", GOOD), 1: ("▲ reload needed", WARN)}) + unknown(),
+                noValue="no unit file, or unknown",
+                size=(3, 4),
+            ),
+            note(
+                "Look there",
+                "What to type on the host.",
+                "`systemctl status $unit`\n\n`journalctl --unit=$unit --lines=50`\n\n`systemctl cat $unit`",
+                size=(11, 4),
+            ),
         ],
-        [(24, 5, trouble(UNIT))],
+        [trouble(UNIT, size=(24, 5))],
         [
-            (12, 6, timeline(
-                "State", "What is wrong with it, else its state (ActiveState).", [query(state_code(UNIT), "{{name}} {{instance}}")], UNIT_CODES,
-            )),
-            (12, 6, timeseries(
+            timeline(
+                "State",
+                "What is wrong with it, else its state (ActiveState).",
+                [query(state_code(UNIT), "{{name}} {{instance}}")],
+                UNIT_CODES,
+                size=(12, 6),
+            ),
+            timeseries(
                 "Restarts, failures, starts",
                 "Automatic restarts, endings other than success, and starts of any kind, in each interval.",
                 [
-                    query(f"sum(increase(systemd_service_auto_restarts_total{{{UNIT}}}[$__rate_interval]))", "restarts"),
-                    query(f"sum(increase(systemd_service_failures_total{{{UNIT}}}[$__rate_interval]))", "failures", ref="B"),
-                    query(f"sum(increase(systemd_unit_activations_total{{{UNIT}}}[$__rate_interval]))", "starts", ref="C"),
+                    query(
+                        f"sum(increase(systemd_service_auto_restarts_total{{{UNIT}}}[$__rate_interval]))",
+                        "restarts",
+                    ),
+                    query(
+                        f"sum(increase(systemd_service_failures_total{{{UNIT}}}[$__rate_interval]))",
+                        "failures",
+                        ref="B",
+                    ),
+                    query(
+                        f"sum(increase(systemd_unit_activations_total{{{UNIT}}}[$__rate_interval]))",
+                        "starts",
+                        ref="C",
+                    ),
                 ],
-                "short", bars=True, fixed={"restarts": WARN, "failures": BAD, "starts": MOVING}, decimals=0,
+                "short",
+                bars=True,
+                fixed={"restarts": WARN, "failures": BAD, "starts": MOVING},
+                decimals=0,
                 noValue="none: it never started while watched, or unknown",
-            )),
+                size=(12, 6),
+            ),
         ],
         [
-            (12, 7, timeline(
-                "Sub-state", "Which SubState it was in, one line for each.",
-                [query(f"max by (name, sub_state) (systemd_unit_sub_state{{{UNIT}}})", "{{sub_state}}")], mapped({1: ("in it", GOOD)}),
-            )),
-            (12, 7, timeseries(
-                "Time in each state", "The share of the time that the unit spent in each ActiveState.",
-                [query(f"sum by (state) (rate(systemd_unit_state_seconds_total{{{UNIT}}}[$__rate_interval]))", "{{state}}")],
-                "percentunit", stacked=True, fixed={word: color for word, (_, _, color) in STATES.items()},
-            )),
+            timeline(
+                "Sub-state",
+                "Which SubState it was in, one line for each.",
+                [query(f"max by (name, sub_state) (systemd_unit_sub_state{{{UNIT}}})", "{{sub_state}}")],
+                mapped({1: ("in it", GOOD)}),
+                size=(12, 7),
+            ),
+            timeseries(
+                "Time in each state",
+                "The share of the time that the unit spent in each ActiveState.",
+                [
+                    query(
+                        f"sum by (state) (rate(systemd_unit_state_seconds_total{{{UNIT}}}[$__rate_interval]))",
+                        "{{state}}",
+                    )
+                ],
+                "percentunit",
+                stacked=True,
+                fixed={word: color for word, (_, _, color) in STATES.items()},
+                size=(12, 7),
+            ),
         ],
-        [(24, 1, row("What it uses"))],
+        [row("What it uses")],
         [
-            (8, 8, timeseries(
-                "CPU", "CPU time of the unit's cgroup: 1 is one core.",
-                [query(f"sum {PER_UNIT} (rate(systemd_unit_cpu_seconds_total{{{UNIT}}}[$__rate_interval]))", "{{name}} {{instance}}")],
-                "none", decimals=3, noValue="none: it does not run, or has no cgroup",
-            )),
-            (8, 8, timeseries(
-                "Memory against its limit", "Memory of the unit's cgroup, and MemoryMax= where it has one.",
+            timeseries(
+                "CPU",
+                "CPU time of the unit's cgroup: 1 is one core.",
+                [
+                    query(
+                        f"sum {PER_UNIT} (rate(systemd_unit_cpu_seconds_total{{{UNIT}}}[$__rate_interval]))",
+                        "{{name}} {{instance}}",
+                    )
+                ],
+                "none",
+                decimals=3,
+                noValue="none: it does not run, or has no cgroup",
+                size=(8, 8),
+            ),
+            timeseries(
+                "Memory against its limit",
+                "Memory of the unit's cgroup, and MemoryMax= where it has one.",
                 [
                     query(f"{of_unit} (systemd_unit_memory_bytes{{{UNIT}}})", "{{name}} {{instance}}"),
-                    query(f"{of_unit} (systemd_unit_memory_max_bytes{{{UNIT}}})", "limit of {{name}} {{instance}}", ref="B"),
+                    query(
+                        f"{of_unit} (systemd_unit_memory_max_bytes{{{UNIT}}})",
+                        "limit of {{name}} {{instance}}",
+                        ref="B",
+                    ),
                 ],
-                "bytes", noValue="none: it does not run, or has no cgroup",
-            )),
-            (8, 8, timeseries(
-                "Tasks against their limit", "Processes and threads of the unit's cgroup, and TasksMax= where it has one.",
+                "bytes",
+                noValue="none: it does not run, or has no cgroup",
+                size=(8, 8),
+            ),
+            timeseries(
+                "Tasks against their limit",
+                "Processes and threads of the unit's cgroup, and TasksMax= where it has one.",
                 [
                     query(f"{of_unit} (systemd_unit_tasks_current{{{UNIT}}})", "{{name}} {{instance}}"),
                     query(f"{of_unit} (systemd_unit_tasks_max{{{UNIT}}})", "limit of {{name}} {{instance}}", ref="B"),
                 ],
-                "short", noValue="none: it does not run, or has no cgroup",
-            )),
+                "short",
+                noValue="none: it does not run, or has no cgroup",
+                size=(8, 8),
+            ),
         ],
-        [(24, 1, row("What it depends on"))],
+        [row("What it depends on")],
         [
-            (24, 6, write_paths(
-                "Paths that it writes", "Whether it can write them now and after its next start, and how that was told.",
-            )),
+            write_paths(
+                "Paths that it writes",
+                "Whether it can write them now and after its next start, and how that was told.",
+                size=(24, 6),
+            ),
         ],
         [
-            (12, 6, references(f'{HOST}, from=~"$unit"', known("references"))),
-            (12, 6, drift(f'{HOST}, file=~"($unit)([.]d/.*)?"', known("unit_files"))),
+            references(f'{HOST}, from=~"$unit"', known("references"), size=(12, 6)),
+            drift(f'{HOST}, file=~"($unit)([.]d/.*)?"', known("unit_files"), size=(12, 6)),
         ],
-    ]  # fmt: skip
+    ]
     return dashboard(
         "baseline-unit",
         "Baseline / Unit",
@@ -974,70 +1229,134 @@ def fleet():
     order = f"""{violated} * 100 + on (job, instance) {unsure}
   or on (job, instance)
   (max by (job, instance) (up{{{HOST}}}) == 0) + 10000"""
-    matrix = f"""max by (job, instance, check) (
-  baseline_check{{{HOST}, status="violated"}} * 2
-  or baseline_check{{{HOST}, status="unknown"}}
-)
+    matrix = f"""{worst("job, instance, check")}
 or
 label_replace((max by (job, instance) (up{{{HOST}}}) == bool 0) * 3, "check", "scrape", "", "")
 or
 label_replace({order}, "check", "order", "", "")"""
+    # Without an answer, or without that check: the first column tells which.
+    nothing = unknown("–", REST)
     answers = mapped({0: ("✔", GOOD), 1: ("? unknown", UNKNOWN), 2: ("✖ violated", BAD), 3: ("✖ no answer", BAD)})
-    short = {
-        "failed_units": "Failed", "running_units": "Running", "active_units": "Active", "bad_states": "Bad states",
-        "absent_units": "Absent", "disabled_units": "Disabled", "references": "References", "hostnames": "Hostnames",
-        "redis": "Redis", "write_paths": "Write paths", "unit_files": "Unit files",
-    }  # fmt: skip
     alerts = f'ALERTS{{{HOST}, component="baseline", alertstate="firing"}}'
-    host = column("Host", 185, links=[to_dashboard("baseline-deployment", "This host", job="${job:queryparam}", instance="${__value.text:percentencode}")])
-    none = f"max by (job) (instance:baseline_check:count{{{HOST}}}) * 0"
+    host = column(
+        "Host",
+        185,
+        links=[
+            to_dashboard(
+                "baseline-deployment", "This host", job="${job:queryparam}", instance="${__value.text:percentencode}"
+            )
+        ],
+    )
+    evaluated = f"max by (job) (instance:baseline_check:count{{{HOST}}}) >= 0"
     rows = [
         [
-            (4, 4, stat("Hosts", "Hosts whose exporter Prometheus scrapes or should.", f"count(up{{{HOST}}})", "hosts", background=False)),
-            (5, 4, stat("At their baseline", "Hosts of which every check holds.", holding, "hosts", steps=[{"color": UNKNOWN, "value": None}, {"color": BAD, "value": 0}, {"color": GOOD, "value": 1}])),
-            (5, 4, stat("Not at their baseline", "Hosts of which a check is violated.", off, "hosts", mappings=NONE, steps=COUNTED)),
-            (5, 4, stat("Unknown", "Hosts of which no check is violated, but one cannot be told.", unsure_only, "hosts", mappings=NONE, steps=[{"color": UNKNOWN, "value": None}, {"color": GOOD, "value": 0}, {"color": UNKNOWN, "value": 1}])),
-            (5, 4, stat("No answer", "Hosts whose exporter cannot be scraped: nothing is known of them.", silent, "hosts", mappings=NONE, steps=COUNTED)),
+            stat(
+                "Hosts",
+                "Hosts whose exporter Prometheus scrapes or should.",
+                f"count(up{{{HOST}}})",
+                "hosts",
+                background=False,
+                size=(4, 4),
+            ),
+            stat(
+                "At their baseline",
+                "Hosts of which every check holds.",
+                holding,
+                "hosts",
+                steps=[{"color": UNKNOWN, "value": None}, {"color": BAD, "value": 0}, {"color": GOOD, "value": 1}],
+                size=(5, 4),
+            ),
+            stat(
+                "Not at their baseline",
+                "Hosts of which a check is violated.",
+                off,
+                "hosts",
+                mappings=NONE,
+                steps=COUNTED,
+                size=(5, 4),
+            ),
+            stat(
+                "Unknown",
+                "Hosts of which no check is violated, but one cannot be told.",
+                unsure_only,
+                "hosts",
+                mappings=NONE,
+                steps=[
+                    {"color": UNKNOWN, "value": None},
+                    {"color": GOOD, "value": 0},
+                    {"color": UNKNOWN, "value": 1},
+                ],
+                size=(5, 4),
+            ),
+            stat(
+                "No answer",
+                "Hosts whose exporter cannot be scraped: nothing is known of them.",
+                silent,
+                "hosts",
+                mappings=NONE,
+                steps=COUNTED,
+                size=(5, 4),
+            ),
         ],
         [
-            (24, 12, table(
+            table(
                 "Hosts and checks, worst first",
                 "Each host with the answer of each check. Hosts without an answer come first, then those with most violations. "
                 "An empty cell: the baseline of that host does not have the check.",
                 matrix,
                 {"instance\\check": host}
-                | {"scrape": column("Answers", 80, mapped({0: ("✔", GOOD), 3: ("✖ no", BAD)}) + unknown("–"), colored=True)}
-                | {check: column(title, 88, answers + unknown("–"), colored=True) for check, title in short.items()},
+                | {"scrape": column("Answers", 80, mapped({0: ("✔", GOOD), 3: ("✖ no", BAD)}) + nothing, colored=True)}
+                | {check: column(title, 88, answers + nothing, colored=True) for check, (_, title) in CHECKS.items()},
                 sort="order",
-                transformations=[{
-                    "id": "groupingToMatrix",
-                    "options": {"columnField": "check", "rowField": "instance", "valueField": "Value", "emptyValue": "null"},
-                }],
-            )),
+                transformations=[
+                    {
+                        "id": "groupingToMatrix",
+                        "options": {
+                            "columnField": "check",
+                            "rowField": "instance",
+                            "valueField": "Value",
+                            "emptyValue": "null",
+                        },
+                    }
+                ],
+                size=(24, 12),
+            ),
         ],
         [
-            (10, 10, table(
+            table(
                 "Incidents",
                 "Which alerts fire, and on how many hosts.",
-                sectioned(f"count by (job, alertname, severity) ({alerts})", "alertname")
-                + f'\nor on (job)\nlabel_replace(label_replace({none}, "alertname", "–", "", ""), "severity", "none", "", "")',
+                or_none(
+                    sectioned(f"count by (job, alertname, severity) ({alerts})", "alertname"),
+                    evaluated,
+                    "job",
+                    alertname="–",
+                    severity="none",
+                ),
                 {
-                    "severity": column("Severity", 110, mapped({"none": ("✔ none fires", GOOD)} | SEVERITIES), colored=True),
+                    "severity": column(
+                        "Severity", 110, mapped({"none": ("✔ none fires", GOOD)} | SEVERITIES), colored=True
+                    ),
                     "alertname": column("Alert", links=[RUNBOOK]),
                     "Value": column("How many", 100),
                 },
-                hidden=["section"], sort="Value", overrides=[by_name("section", mappings=SECTIONS)],
+                hidden=["section"],
+                sort="Value",
+                overrides=[by_name("section", mappings=SECTIONS)],
                 noValue="? unknown: Prometheus does not evaluate the alert rules, or no exporter answers",
-            )),
-            (14, 10, firing(
+                size=(10, 10),
+            ),
+            firing(
                 "Which incident is where",
                 "Each alert that fires, with its host; pages and tickets.",
                 f'{HOST}, component="baseline", severity=~"critical|warning"',
-                f"topk(1, {RULES_LOADED})",
-            )),
+                evaluated,
+                "job",
+                size=(14, 10),
+            ),
         ],
         [
-            (24, 8, timeseries(
+            timeseries(
                 "Hosts over the time shown",
                 "How many hosts are at their baseline, are not, are unknown, give no answer.",
                 [
@@ -1046,28 +1365,49 @@ label_replace({order}, "check", "order", "", "")"""
                     query(unsure_only, "unknown", ref="C"),
                     query(silent, "no answer", ref="D"),
                 ],
-                "short", stacked=True, decimals=0,
-                fixed={"at their baseline": GOOD, "not at their baseline": BAD, "unknown": UNKNOWN, "no answer": REST},
-            )),
+                "short",
+                stacked=True,
+                decimals=0,
+                fixed={
+                    "at their baseline": GOOD,
+                    "not at their baseline": BAD,
+                    "unknown": UNKNOWN,
+                    "no answer": REST,
+                },
+                size=(24, 8),
+            ),
         ],
         [
-            (8, 8, table(
-                "Exporters", "How many hosts run which version of the exporter.",
+            table(
+                "Exporters",
+                "How many hosts run which version of the exporter.",
                 f"count by (version, revision) (baseline_exporter_build_info{{{HOST}}})",
-                {"version": column("Version"), "revision": column("Revision"), "Value": column("Hosts", 80)}, sort="Value",
-            )),
-            (8, 8, table(
-                "Baselines", "How many hosts are compared with which baseline; the version is a checksum of its text.",
+                {"version": column("Version"), "revision": column("Revision"), "Value": column("Hosts", 80)},
+                sort="Value",
+                size=(8, 8),
+            ),
+            table(
+                "Baselines",
+                "How many hosts are compared with which baseline; the version is a checksum of its text.",
                 f"count by (deployment, version) (baseline_info{{{HOST}}})",
-                {"deployment": column("Deployment"), "version": column("Version", 100), "Value": column("Hosts", 80)}, sort="Value",
-            )),
-            (8, 8, table(
-                "systemd", "How many hosts run which version of systemd.",
+                {
+                    "deployment": column("Deployment"),
+                    "version": column("Version", 100),
+                    "Value": column("Hosts", 80),
+                },
+                sort="Value",
+                size=(8, 8),
+            ),
+            table(
+                "systemd",
+                "How many hosts run which version of systemd.",
                 f"count by (version) (systemd_version_info{{{HOST}}})",
-                {"version": column("Version"), "Value": column("Hosts", 80)}, sort="Value",
-            )),
+                {"version": column("Version"), "Value": column("Hosts", 80)},
+                sort="Value",
+                size=(8, 8),
+            ),
         ],
-    ]  # fmt: skip
+    ]
     return dashboard(
         "baseline-fleet",
         "Baseline / Fleet",

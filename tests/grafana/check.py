@@ -12,7 +12,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import promql_parser
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +34,6 @@ CLOSED_SETS = [
     ("PATH_REASONS", "src/probe/write_path.rs", r"impl Reason \{.*?\n\}", r'=> "(\w+)"'),
     ("DRIFTS", "src/probe/unit_files/drift.rs", r"pub fn word\(self\).*?\n    \}", r'=> "(\w+)"'),
     ("EFFECTS", "src/probe/unit_files.rs", r"impl Effect \{.*?\n\}", r'=> "(\w+)"'),
-    ("EXPECTED", "src/baseline.rs", r"impl Expected \{.*?\n\}", r'=> "(\w+)"'),
     ("CHECKS", "tests/golden/metrics.txt", r"# TYPE baseline_check gauge.*?# HELP", r'check="(\w+)"'),
     ("STATES", "tests/golden/metrics.txt", r"# TYPE systemd_unit_state_entries_total.*?# HELP", r'state="(\w+)"'),
     ("PROBES", "tests/golden/metrics.txt", r"# TYPE baseline_exporter_probe_success.*", r'probe="(\w+)"'),
@@ -44,8 +42,8 @@ CLOSED_SETS = [
 ]
 # What alerts have that the dashboards show.
 ALERT_LABELS = {"alertname", "severity", "job", "instance"}
-# Which of a closed set are not in it for a reason: words of another set, and states that are rare.
-BESIDE = {"EXPECTED": {"watched"}, "STATES": {"maintenance"}}
+# Rarer states have one word together.
+BESIDE = {"STATES": {"maintenance"}}
 
 
 def generator():
@@ -125,11 +123,15 @@ class Dashboard:
         if {"__inputs", "__requires", "id"} & set(content):
             yield "has what only an export has"
         for what, values in {"id": [each["id"] for each in content["panels"]]}.items():
-            yield from (f"{what} {value} is there {count} times" for value, count in Counter(values).items() if count > 1)
+            yield from (
+                f"{what} {value} is there {count} times" for value, count in Counter(values).items() if count > 1
+            )
         taken = Counter()
         for panel in content["panels"]:
             grid = panel["gridPos"]
-            taken.update((x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"]))
+            taken.update(
+                (x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])
+            )
             if grid["x"] + grid["w"] > 24:
                 yield f"{panel['title']} is out of the grid"
         if taken and max(taken.values()) > 1:
@@ -147,7 +149,11 @@ class Dashboard:
 
     def of_variables(self):
         source = self.variables.get("datasource", {})
-        if (source.get("type"), source.get("query"), source.get("label")) != ("datasource", "prometheus", "Data source"):
+        if (source.get("type"), source.get("query"), source.get("label")) != (
+            "datasource",
+            "prometheus",
+            "Data source",
+        ):
             yield "has no variable datasource of type prometheus, labelled Data source"
         for name in ("job", "instance"):
             variable = self.variables.get(name, {})
@@ -251,7 +257,11 @@ class Dashboard:
                     if fragment not in self.anchors:
                         yield f"links to #{fragment}, which the runbook does not have"
                 for field in re.findall(r"__data\.fields\.(\w+)", address):
-                    names = [step["options"]["include"]["names"] for step in panel["transformations"] if "include" in step["options"]]
+                    names = [
+                        step["options"]["include"]["names"]
+                        for step in panel["transformations"]
+                        if "include" in step["options"]
+                    ]
                     if field not in names[0]:
                         yield f"a link reads the field {field}, which is not there"
                 if target := re.match(r"/d/([\w-]+)\?", address):
@@ -312,7 +322,16 @@ def context(module):
     metrics.kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", (ROOT / "tests/golden/metrics.txt").read_text(), re.M))
     runbook = (ROOT / "rules/runbook.md").read_text()
     anchors = {heading.lower() for heading in re.findall(r"^#+ (Baseline\w+)\s*$", runbook, re.M)}
-    palette = [module.GOOD, module.BAD, module.WARN, module.UNKNOWN, module.MOVING, module.REST, module.OTHER, module.FADING]
+    palette = [
+        module.GOOD,
+        module.BAD,
+        module.WARN,
+        module.UNKNOWN,
+        module.MOVING,
+        module.REST,
+        module.OTHER,
+        module.FADING,
+    ]
     return metrics, recorded(metrics), anchors, palette
 
 

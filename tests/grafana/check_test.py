@@ -43,22 +43,61 @@ FAULTS = [
     (lambda content: panel(content, "Tickets").update(id=1), "id 1 is there 2 times"),
     (lambda content: panel(content, "Tickets")["fieldConfig"]["defaults"].update(unit="seconds"), "the unit 'seconds'"),
     (lambda content: panel(content, "Tickets")["fieldConfig"]["defaults"].pop("noValue"), "does not say what it means"),
-    (lambda content: panel(content, "Tickets").update(datasource={"uid": "prometheus"}), "names a data source: prometheus"),
+    (
+        lambda content: panel(content, "Tickets").update(datasource={"uid": "prometheus"}),
+        "names a data source: prometheus",
+    ),
     (lambda content: content["annotations"]["list"].clear(), "alerts as annotations"),
     (lambda content: content.update(editable=True), "editable"),
     (lambda content: content.update(__inputs=[]), "only an export has"),
     (lambda content: content["templating"]["list"][2].update(multi=False), "no variable instance"),
     (lambda content: content["templating"]["list"][3].update(refresh=1), "variable unit is not loaded anew"),
     (lambda content: content["templating"]["list"].pop(0), "no variable datasource"),
-    (lambda content: panel(content, "The checks")["transformations"][2]["options"]["include"]["names"].append("path"), "shows path"),
-    (lambda content: panel(content, "The checks")["fieldConfig"]["overrides"][0]["matcher"].update(options="Reply"), "override for Reply"),
-    (lambda content: panel(content, "The checks")["transformations"].append({"id": "limit", "options": {}}), "transforms by limit"),
-    (lambda content: panel(content, "Units, trouble on top")["fieldConfig"]["defaults"]["color"].update(mode="thresholds"), "lose the colours"),
-    (lambda content: panel(content, "Units, trouble on top")["fieldConfig"]["defaults"]["mappings"][0]["options"]["18"].update(text=""), "colour alone"),
-    (lambda content: panel(content, "Units, trouble on top")["fieldConfig"]["defaults"]["mappings"][0]["options"]["18"].update(color="red"), "none of the palette"),
-    (lambda content: panel(content, "Units, trouble on top")["fieldConfig"]["defaults"]["links"][0].update(url="/d/other?x"), "other, which does not exist"),
-    (lambda content: panel(content, "Units, trouble on top")["fieldConfig"]["defaults"]["links"][0].update(url="/d/baseline-unit?var-host=x"), "variable host"),
-]  # fmt: skip
+    (
+        lambda content: panel(content, "The checks")["transformations"][2]["options"]["include"]["names"].append(
+            "path"
+        ),
+        "shows path",
+    ),
+    (
+        lambda content: panel(content, "The checks")["fieldConfig"]["overrides"][0]["matcher"].update(options="Reply"),
+        "override for Reply",
+    ),
+    (
+        lambda content: panel(content, "The checks")["transformations"].append({"id": "limit", "options": {}}),
+        "transforms by limit",
+    ),
+    (
+        lambda content: panel(content, "Units, trouble on top")["fieldConfig"]["defaults"]["color"].update(
+            mode="thresholds"
+        ),
+        "lose the colours",
+    ),
+    (
+        lambda content: panel(content, "Units, trouble on top")["fieldConfig"]["defaults"]["mappings"][0]["options"][
+            "18"
+        ].update(text=""),
+        "colour alone",
+    ),
+    (
+        lambda content: panel(content, "Units, trouble on top")["fieldConfig"]["defaults"]["mappings"][0]["options"][
+            "18"
+        ].update(color="red"),
+        "none of the palette",
+    ),
+    (
+        lambda content: panel(content, "Units, trouble on top")["fieldConfig"]["defaults"]["links"][0].update(
+            url="/d/other?x"
+        ),
+        "other, which does not exist",
+    ),
+    (
+        lambda content: panel(content, "Units, trouble on top")["fieldConfig"]["defaults"]["links"][0].update(
+            url="/d/baseline-unit?var-host=x"
+        ),
+        "variable host",
+    ),
+]
 
 
 def main():

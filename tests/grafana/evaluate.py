@@ -30,7 +30,12 @@ TIMES = {"healthy": history.HEALTHY, "broken": history.BROKEN, "blind": history.
 GIVEN = {"unit": {"unit": ["runs.service"]}}
 GENERAL = {generator().NO_ANSWER, "? unknown"}
 # What the first panel says at each of these times.
-VERDICTS = {"healthy": "✔ at its baseline", "broken": "✖ not at its baseline", "blind": "? unknown", "down": "✖ no answer"}
+VERDICTS = {
+    "healthy": "✔ at its baseline",
+    "broken": "✖ not at its baseline",
+    "blind": "? unknown",
+    "down": "✖ no answer",
+}
 TROUBLE = re.compile(r"[✖▲]|>\?")
 
 
@@ -38,7 +43,16 @@ def blocks(promtool, directory):
     text = directory / "history.txt"
     with text.open("w") as out:
         history.one_host(out)
-    command = [promtool, "tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=96h", "--quiet", text, directory / "data"]
+    command = [
+        promtool,
+        "tsdb",
+        "create-blocks-from",
+        "openmetrics",
+        "--max-block-duration=96h",
+        "--quiet",
+        text,
+        directory / "data",
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     text.unlink()
 
@@ -128,9 +142,15 @@ def seen(prometheus):
             if path.stem == "deployment":
                 if VERDICTS[when] not in said:
                     yield f"{path.name}, {when}: does not say {VERDICTS[when]}"
-                wrong = [verdict for other, verdict in VERDICTS.items() if other != when and other != "blind" and verdict in said]
+                wrong = [
+                    verdict
+                    for other, verdict in VERDICTS.items()
+                    if other != when and other != "blind" and verdict in said
+                ]
                 yield from (f"{path.name}, {when}: says {verdict}" for verdict in wrong)
-                if when == "broken" and not all(word in said for word in ("restarts again and again", "cannot run ExecStart=", "BaselineRedisDown")):
+                if when == "broken" and not all(
+                    word in said for word in ("restarts again and again", "cannot run ExecStart=", "BaselineRedisDown")
+                ):
                     yield f"{path.name}, {when}: lacks what is wrong, why, or the alert"
                 if when in ("blind", "down") and "none in trouble" in said:
                     yield f"{path.name}, {when}: says that no unit is in trouble, of which nothing is known"

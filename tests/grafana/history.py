@@ -21,7 +21,13 @@ TARGET = {"job": "baseline-exporter", "instance": "vps-1:20107"}
 # What the golden text leaves out, and what Prometheus adds.
 BUILD = ("baseline_exporter_build_info", {"version": "0.1.0", "revision": "0123abcd", "target": "x86_64"})
 ALERTS = [
-    {"alertname": "BaselineUnitRestartLoop", "severity": "warning", "name": "loops.service", "tier": "2", "service": "loops"},
+    {
+        "alertname": "BaselineUnitRestartLoop",
+        "severity": "warning",
+        "name": "loops.service",
+        "tier": "2",
+        "service": "loops",
+    },
     {"alertname": "BaselineRedisDown", "severity": "critical", "endpoint": "queue", "service": "redis"},
     {"alertname": "BaselineHostnameUnexpected", "severity": "critical", "hostname": "db_alias", "service": "hostname"},
 ]
@@ -66,7 +72,9 @@ def well(series):
     """The series of a day on which all is well, made from those of the golden text."""
     expected = {labels["check"]: value for metric, labels, value in series if metric == "baseline_check_expected"}
     # The state that each unit is in.
-    states = {labels["name"]: labels["state"] for metric, labels, value in series if metric == "systemd_unit_state" and value}
+    states = {
+        labels["name"]: labels["state"] for metric, labels, value in series if metric == "systemd_unit_state" and value
+    }
     for metric, labels, value in series:
         if metric in ONLY_IN_TROUBLE or labels.get("state") == "maintenance":
             continue
@@ -84,14 +92,25 @@ def well(series):
         words = WELL_WORDS.get(metric, {})
         yield metric, {label: words.get(word, word) for label, word in labels.items()}, value
         # What the golden text has only of the Redis that answers.
-        if labels.get("endpoint") == "cache" and metric in ("baseline_redis_writable", "baseline_redis_connected_clients"):
+        if labels.get("endpoint") == "cache" and metric in (
+            "baseline_redis_writable",
+            "baseline_redis_connected_clients",
+        ):
             yield metric, labels | {"endpoint": "queue"}, value
 
 
 def blind(series):
     """While systemd cannot be asked: its facts have no series, and what rests on them is unknown."""
     of_systemd = re.compile(r"systemd_|baseline_unit_(?!file)|baseline_units_running$|baseline_write_path")
-    unknown = {"failed_units", "running_units", "active_units", "bad_states", "absent_units", "disabled_units", "write_paths"}
+    unknown = {
+        "failed_units",
+        "running_units",
+        "active_units",
+        "bad_states",
+        "absent_units",
+        "disabled_units",
+        "write_paths",
+    }
     for metric, labels, value in series:
         if of_systemd.match(metric) or metric == "baseline_check_seen" and labels["check"] in unknown:
             continue
@@ -112,7 +131,7 @@ def recorded(series):
 
 
 class History:
-    """Samples by metric and series: how OpenMetrics wants them."""
+    """Values over times by metric and series: how OpenMetrics wants them."""
 
     def __init__(self, types):
         self.types = types
@@ -120,13 +139,18 @@ class History:
 
     def add(self, metric, labels, times, value):
         shown = ",".join(f'{label}="{word}"' for label, word in labels.items())
-        samples = self.samples.setdefault(metric, {}).setdefault(shown, [])
-        samples += [(moment, value(moment) if callable(value) else value) for moment in times]
+        self.samples.setdefault(metric, {}).setdefault(shown, []).append((times, value))
 
     def phase(self, series, times, target=TARGET, moving=None):
         """All series of one exporter over some time. moving: by how much a counter rises in a second."""
         series = list(series)
-        for metric, labels, value in [*series, *recorded(series), (*BUILD, 1.0), ("up", {}, 1.0), ("scrape_duration_seconds", {}, 0.004)]:
+        for metric, labels, value in [
+            *series,
+            *recorded(series),
+            (*BUILD, 1.0),
+            ("up", {}, 1.0),
+            ("scrape_duration_seconds", {}, 0.004),
+        ]:
             rise = (moving or {}).get((metric, labels.get("name"), labels.get("state")), 0)
             rising = (lambda moment, value=value, rise=rise: value + rise * (moment - START)) if rise else value
             self.add(metric, labels | target, times, rising)
@@ -135,8 +159,13 @@ class History:
         for metric, series in self.samples.items():
             kind = self.types.get(metric, "gauge")
             out.write(f"# TYPE {metric.removesuffix('_total') if kind == 'counter' else metric} {kind}\n")
-            for labels, samples in series.items():
-                out.writelines(f"{metric}{{{labels}}} {value:.10g} {moment}\n" for moment, value in samples)
+            for labels, phases in series.items():
+                for times, value in phases:
+                    if callable(value):
+                        out.writelines(f"{metric}{{{labels}}} {value(moment):.10g} {moment}\n" for moment in times)
+                    else:
+                        start = f"{metric}{{{labels}}} {value:.10g} "
+                        out.writelines(f"{start}{moment}\n" for moment in times)
         out.write("# EOF\n")
 
 
@@ -167,8 +196,8 @@ def one_host(out):
     history.write(out)
 
 
-def many_hosts(out, numbers, end):
-    """What the dashboard of many hosts reads of these hosts, scraped every 15 s: a day of what it shows
+def many_hosts(out, hosts, end):
+    """What the dashboard of many hosts reads of so many, scraped every 15 s: a day of what it shows
     over time, half an hour of the rest. Of a hundred hosts two are down, and ten are broken."""
     series, types = golden()
     read = ("baseline_check", "baseline_info", "systemd_version_info")
@@ -176,7 +205,7 @@ def many_hosts(out, numbers, end):
     healthy = [each for each in well(series) if each[0] in read]
     history = History(types)
     day, lately = range(end - DAY, end + 1, 15), range(end - 1800, end + 1, 15)
-    for number in numbers:
+    for number in range(hosts):
         target = {"job": "baseline-exporter", "instance": f"host-{number:04}.example.org:20107"}
         down, in_trouble = number % 50 == 0, number % 10 == 1
         history.add("up", target, day, 0 if down else 1)

@@ -22,7 +22,9 @@ from dashboards import Prometheus, load, span
 CELL, GAP, TOP = 38, 8, 62
 INK, DIM, LINES = "#ccccdc", "#8e8e99", "#2c3235"
 PALETTE = ["#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00", "#999999"]
-CHROMIUM = "chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+CHROMIUM = (
+    "chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+)
 CHROMIUM += " --disable-component-update --disable-sync --hide-scrollbars"
 STYLE = f"""
   body {{ margin: 0; background: #111217; color: {INK}; font: 13px/1.35 "DejaVu Sans", sans-serif }}
@@ -96,7 +98,13 @@ class Look:
                     return f"{number:.3g} {word}"
                 number /= 1024
         if unit == "s":
-            return f"{number:.3g} s" if number >= 1 else f"{1000 * number:.3g} ms" if number >= 1e-3 else f"{1e6 * number:.3g} µs"
+            return (
+                f"{number:.3g} s"
+                if number >= 1
+                else f"{1000 * number:.3g} ms"
+                if number >= 1e-3
+                else f"{1e6 * number:.3g} µs"
+            )
         return f"{number:.{decimals}f}" if decimals is not None else f"{number:.4g}"
 
 
@@ -195,7 +203,9 @@ class Page:
                 body, kind = f"<h2>{esc(panel['title'])}</h2>" + self.body(panel, w, h), "panel"
             place = f"left: {x:.0f}px; top: {y:.0f}px; width: {w:.0f}px; height: {h:.0f}px"
             sections.append(f'<section class="{kind}" style="{place}">{body}</section>')
-        variables = " · ".join(f"{name}: {', '.join(values)}" for name, values in self.chosen.items() if name != "runbook")
+        variables = " · ".join(
+            f"{name}: {', '.join(values)}" for name, values in self.chosen.items() if name != "runbook"
+        )
         when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.at))
         head = f"<em>Preview by tests/grafana/preview.py — not Grafana</em><b>{esc(self.dashboard['title'])}</b>"
         head += f"<br><span>{esc(variables)} · {self.seconds / 3600:g} h until {when}</span>"
@@ -225,20 +235,28 @@ class Page:
             look = Look(panel, name)
             text, color = look.show(value, self.at)
             if value is None:
-                text, color = panel["fieldConfig"]["defaults"]["noValue"], look.properties["thresholds"]["steps"][0]["color"]
+                text, color = (
+                    panel["fieldConfig"]["defaults"]["noValue"],
+                    look.properties["thresholds"]["steps"][0]["color"],
+                )
             if mode == "name" and value is not None:
                 text = name
             small = name if mode == "value_and_name" or (mode == "auto" and len(found) > 1) else ""
             size = max(13, min(34, w / len(found or [1]) / max(4, len(text)) * 1.5))
             style = f"background: {color}; color: {contrast(color)}" if background and color else ""
-            tiles.append(f'<div class="stat" style="{style}"><b style="font-size: {size:.0f}px">{esc(text)}</b><small>{esc(small)}</small></div>')
+            tiles.append(
+                f'<div class="stat" style="{style}"><b style="font-size: {size:.0f}px">{esc(text)}</b><small>{esc(small)}</small></div>'
+            )
         return f'<div class="stats">{"".join(tiles)}</div>'
 
     def table(self, panel, answers, w, h):
         rows, columns = rows_of(panel, answers)
         looks = {name: Look(panel, title, name) for name, title in columns.items()}
         shown = [name for name in columns if not looks[name].custom.get("hidden")]
-        head = "".join(f'<th style="width: {looks[name].custom.get("width", "auto")}px">{esc(columns[name])}</th>' for name in shown)
+        head = "".join(
+            f'<th style="width: {looks[name].custom.get("width", "auto")}px">{esc(columns[name])}</th>'
+            for name in shown
+        )
         body = []
         for row in rows[: int(h / 28) + 1]:
             cells = []
@@ -265,14 +283,24 @@ class Page:
                 text, color = look.show(value, self.at)
                 texts[text] = color
                 x, wide = left + (begin - start) * scale, max(1, (end - begin) * scale)
-                shapes.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{tall * 0.85:.1f}" fill="{color}"/>')
+                shapes.append(
+                    f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{tall * 0.85:.1f}" fill="{color}"/>'
+                )
                 if wide > 7 * len(text):
-                    shapes.append(f'<text x="{x + 4:.1f}" y="{y + tall * 0.65:.0f}" style="fill: {contrast(color)}">{esc(text)}</text>')
-        key = " &nbsp; ".join(f'<span><i style="background: {color}"></i>{esc(text)}</span>' for text, color in texts.items())
+                    shapes.append(
+                        f'<text x="{x + 4:.1f}" y="{y + tall * 0.65:.0f}" style="fill: {contrast(color)}">{esc(text)}</text>'
+                    )
+        key = " &nbsp; ".join(
+            f'<span><i style="background: {color}"></i>{esc(text)}</span>' for text, color in texts.items()
+        )
         return f'<svg width="{w:.0f}" height="{h - 54:.0f}">{"".join(shapes)}</svg><div class="legend" style="width: auto">{key}</div>'
 
     def timeseries(self, panel, answers, w, h):
-        series = [(legend(target, labels), [(t, float(v)) for t, v in samples]) for target, found in answers for labels, samples in found]
+        series = [
+            (legend(target, labels), [(t, float(v)) for t, v in samples])
+            for target, found in answers
+            for labels, samples in found
+        ]
         custom = panel["fieldConfig"]["defaults"]["custom"]
         stacked = custom["stacking"]["mode"] == "normal"
         width, height = w - 230, h - 60
@@ -293,8 +321,11 @@ class Page:
             return f"{50 + (moment - start) / self.seconds * (width - 60):.1f},{8 + (1 - value / highest) * (height - 20):.1f}"
 
         look = Look(panel)
-        shapes = [f'<text x="46" y="{12 + part * (height - 20):.0f}" text-anchor="end">{esc(look.format(0, highest * (1 - part), self.at))}</text>'
-                  f'<line x1="50" x2="{width - 10}" y1="{8 + part * (height - 20):.0f}" y2="{8 + part * (height - 20):.0f}" stroke="{LINES}"/>' for part in (0, 0.5, 1)]  # fmt: skip
+        shapes = [
+            f'<text x="46" y="{12 + part * (height - 20):.0f}" text-anchor="end">{esc(look.format(0, highest * (1 - part), self.at))}</text>'
+            f'<line x1="50" x2="{width - 10}" y1="{8 + part * (height - 20):.0f}" y2="{8 + part * (height - 20):.0f}" stroke="{LINES}"/>'
+            for part in (0, 0.5, 1)
+        ]
         keys = []
         for name, color, points, look in drawn:
             for piece in pieces(points, 3 * self.step):
@@ -304,7 +335,9 @@ class Page:
                     shapes.append(f'<polygon points="{line} {back}" fill="{color}" fill-opacity=".6"/>')
                 shapes.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="1.5"/>')
             last = points[-1][2] - points[-1][1]
-            keys.append(f'<div><i style="background: {color}"></i>{esc(name)} — {esc(look.format(last, last, self.at))}</div>')
+            keys.append(
+                f'<div><i style="background: {color}"></i>{esc(name)} — {esc(look.format(last, last, self.at))}</div>'
+            )
         return f'<div class="chart"><svg width="{width:.0f}" height="{height:.0f}">{"".join(shapes)}</svg><div class="legend">{"".join(keys)}</div></div>'
 
 
@@ -364,7 +397,12 @@ def main():
         source = Path(scratch, "page.html")
         source.write_text(page)
         size = f"--window-size={asked.width},{asked.height or bottom}"
-        options = [size, f"--user-data-dir={scratch}/profile", f"--screenshot={asked.output.resolve()}", source.as_uri()]
+        options = [
+            size,
+            f"--user-data-dir={scratch}/profile",
+            f"--screenshot={asked.output.resolve()}",
+            source.as_uri(),
+        ]
         done = subprocess.run([*CHROMIUM.split(), *options], capture_output=True, text=True)
     if done.returncode != 0 or not asked.output.exists():
         sys.exit(f"chromium drew no picture: {done.stderr[-2000:]}")

@@ -63,7 +63,9 @@ def typescript():
                 # The state timeline reads two of the time series' that its type does not know.
                 own = ("insertNulls", "spanNulls") if directory == "statetimeline" else ()
                 fields = panel["fieldConfig"]["defaults"]["custom"]
-                declare(f"Partial<{directory}.{custom}>", {key: value for key, value in fields.items() if key not in own})
+                declare(
+                    f"Partial<{directory}.{custom}>", {key: value for key, value in fields.items() if key not in own}
+                )
         for variable in dashboard["templating"]["list"]:
             # Nothing is chosen yet: Grafana takes the first, the type wants one.
             declare("VariableModel", {key: value for key, value in variable.items() if value != {}})
@@ -87,14 +89,20 @@ def main():
         (directory / "npm-ci").mkdir()
         for name in PACKAGES:
             shutil.copy(HERE / name, directory / "npm-ci")
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=directory / "npm-ci", check=True)
+        subprocess.run(
+            ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=directory / "npm-ci", check=True
+        )
         (directory / "npm-ci/node_modules").rename(directory / "node_modules")
         # The last step: an installation that was interrupted is begun anew.
         shutil.copy(HERE / "package-lock.json", directory)
     source = directory / "dashboards.ts"
     source.write_text(typescript())
     options = "--noEmit --strict --skipLibCheck --module esnext --moduleResolution bundler --target esnext"
-    sys.exit(subprocess.run(["node", "node_modules/typescript/bin/tsc", *options.split(), source.name], cwd=directory).returncode)
+    sys.exit(
+        subprocess.run(
+            ["node", "node_modules/typescript/bin/tsc", *options.split(), source.name], cwd=directory
+        ).returncode
+    )
 
 
 if __name__ == "__main__":
