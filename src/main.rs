@@ -13,6 +13,7 @@ mod report;
 mod server;
 mod snapshot;
 mod systemd;
+mod yaml;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
             Some(Command::Check { .. } | Command::Snapshot(_)) => COULD_NOT_TELL,
             _ => 1,
         };
-        // A baseline's mistakes start with their own file and line, as compilers print them.
+        // A file's mistakes start with their own file and line, as compilers print them.
         let (text, status) = match error.downcast_ref::<baseline::Mistakes>() {
             Some(mistakes) => (format!("{mistakes}\n"), COULD_NOT_TELL),
             None => (format!("baseline-exporter: {error:#}\n"), status),
