@@ -5,13 +5,11 @@ mod units;
 
 pub use units::START_WITHIN;
 
-pub use crate::yaml::Mistakes;
-
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::yaml::{self, Mistake, Node, Value};
+use crate::yaml::{self, Mistake, Mistakes, Node, Value};
 
 /// The baseline that is used where no file is given.
 const EMBEDDED: &str = include_str!("../deploy/baseline-quantum-trader.yml");

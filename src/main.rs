@@ -30,7 +30,7 @@ use crate::baseline::Baseline;
 use crate::command_line::{Command, CommandLine, Config, Output};
 use crate::findings::Status;
 use crate::observation::Host;
-use crate::server::Server;
+use crate::server::{Server, Web, WebConfig};
 use crate::snapshot::restore::{self, Plan};
 use crate::snapshot::take::{About, take};
 use crate::snapshot::{Scope, Snapshot, diff};
@@ -41,7 +41,7 @@ const COULD_NOT_TELL: u8 = 2;
 fn main() -> ExitCode {
     let line = CommandLine::parse();
     let outcome = match &line.command {
-        _ if line.config.check => check_baseline(&line.config),
+        _ if line.config.check => check_files(&line),
         None | Some(Command::Serve) => serve(&line),
         Some(Command::Check { output }) => check_host(&line, *output),
         Some(Command::Snapshot(command)) => keep(&line, command),
@@ -52,19 +52,28 @@ fn main() -> ExitCode {
             _ => 1,
         };
         // A file's mistakes start with their own file and line, as compilers print them.
-        let (text, status) = match error.downcast_ref::<baseline::Mistakes>() {
+        let (text, status) = match error.downcast_ref::<yaml::Mistakes>() {
             Some(mistakes) => (format!("{mistakes}\n"), COULD_NOT_TELL),
             None => (format!("baseline-exporter: {error:#}\n"), status),
         };
-        // Where standard error is closed, the exit status is all that can be said.
-        io::stderr().write_all(text.as_bytes()).unwrap_or_default();
+        complain(&text);
         ExitCode::from(status)
     })
 }
 
-/// `--config.check`: the baseline's summary, or its mistakes.
-fn check_baseline(config: &Config) -> anyhow::Result<ExitCode> {
-    print(&format!("{}\n", load(config)?.summary()))?;
+/// `--config.check`: the summaries of the baseline and the web configuration, or their mistakes.
+fn check_files(line: &CommandLine) -> anyhow::Result<ExitCode> {
+    let (baseline, web) = (load(&line.config), load_web(&line.web));
+    if let (Err(_), Err(mistakes)) = (&baseline, &web) {
+        // Those of the baseline are told by the caller.
+        complain(&format!("{mistakes}\n"));
+    }
+    let mut text = format!("{}\n", baseline?.summary());
+    let web = web?;
+    if let Some(path) = &line.web.config_file {
+        text.push_str(&format!("{}: {}\n", path.display(), web.summary()));
+    }
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -177,8 +186,13 @@ fn about(baseline: &Baseline) -> anyhow::Result<About> {
 /// `serve`: answers scrapes until a signal ends it.
 fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
     // Before anything else: from here on whoever connects waits instead of being refused.
-    let listeners = server::bind(&line.web.listen_address)?;
+    let listeners = if line.web.systemd_socket {
+        server::inherit()?
+    } else {
+        server::bind(&line.web.listen_address)?
+    };
     let baseline = load(&line.config)?;
+    let web = Web::new(Arc::new(load_web(&line.web)?));
     logging::start(
         line.log.level.unwrap_or(logging::Level::Info),
         line.log.format,
@@ -197,6 +211,8 @@ fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
             baseline_source: baseline.source.clone(),
             telemetry_path: line.web.telemetry_path.clone(),
             max_requests: line.web.max_requests,
+            web,
+            health_without_credentials: line.web.health_without_credentials,
             host: Arc::new(Host::watch(baseline)),
         };
         server.run(listeners).await
@@ -207,10 +223,18 @@ fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
 }
 
 /// The baseline of `--config.file`, else the one that is compiled in.
-fn load(config: &Config) -> Result<Baseline, baseline::Mistakes> {
+fn load(config: &Config) -> Result<Baseline, yaml::Mistakes> {
     match &config.file {
         Some(path) => Baseline::load(path),
         None => Ok(Baseline::embedded()),
+    }
+}
+
+/// The web configuration of `--web.config.file`, else plain HTTP.
+fn load_web(web: &command_line::Web) -> Result<WebConfig, yaml::Mistakes> {
+    match &web.config_file {
+        Some(path) => WebConfig::load(path),
+        None => Ok(WebConfig::default()),
     }
 }
 
@@ -233,6 +257,11 @@ fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome.context("writing to standard output"),
     }
+}
+
+/// Prints on standard error; where that is closed, the exit status is all that can be said.
+fn complain(text: &str) {
+    io::stderr().write_all(text.as_bytes()).unwrap_or_default();
 }
 
 #[cfg(test)]

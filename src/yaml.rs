@@ -339,7 +339,8 @@ impl Reader {
         });
     }
 
-    fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {
+    /// Notes that `node`, which `what` names, is not of the kind that it must be.
+    pub fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {
         let found = node.value.kind();
         self.refuse(node, format!("{what} must be {expected}, found {found}"));
     }
@@ -388,6 +389,19 @@ impl Reader {
             mistyped,
             place: Place::of(node),
         })
+    }
+
+    /// The keys and values of a mapping whose keys are the operator's own. Nothing at all is an
+    /// empty one.
+    pub fn entries<'n>(&mut self, node: &'n Node, what: &str) -> &'n [(Node, Node)] {
+        match &node.value {
+            Value::Null => &[],
+            Value::Mapping(entries) => entries,
+            _ => {
+                self.wrong_type(node, what, "a mapping");
+                &[]
+            }
+        }
     }
 
     /// The value of a key that must be there.

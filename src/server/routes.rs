@@ -17,13 +17,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::debug;
 
 use super::flight::Flights;
+use super::tls::Tls;
 use super::{Server, landing, negotiation};
 use crate::metrics::{self, Format};
 use crate::observation::Observation;
 
 const ROOT: &str = "/";
-const HEALTHY: &str = "/-/healthy";
-const READY: &str = "/-/ready";
+pub const HEALTHY: &str = "/-/healthy";
+pub const READY: &str = "/-/ready";
 
 /// A body that is still on its way to somebody also goes to whoever asks so soon after its look
 /// began: fifty clients at once need not hold fifty bodies.
@@ -36,7 +37,7 @@ const ROOM: usize = 33 * 1024 * 1024;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Full<Bytes>>;
 
 /// What the bodies of metrics differ by: the format, and whether they are gzip.
 type Kind = (Format, bool);
@@ -231,12 +232,13 @@ impl Routes {
         let looks = self.looks.clone();
         let host = self.server.host.clone();
         let latest = self.latest.clone();
+        let tls = self.server.web.borrow().tls.as_ref().map(Tls::is_current);
         async move {
             let place = place.transpose().map_err(|_| Refusal::TooMany)?;
             let look = || async move { Arc::new(host.look(deadline).await) };
             let observation = looks.join((), deadline, look).await;
             let observation = observation.ok_or(Refusal::Crashed)?;
-            let bytes = encode(observation, kind).await?;
+            let bytes = encode(observation, tls, kind).await?;
             let body = Arc::new(Body {
                 bytes,
                 _place: place,
@@ -266,9 +268,13 @@ impl AsRef<[u8]> for Shared {
 
 /// Encodes on a thread of its own: signals and other clients do not wait for it, and it does
 /// not wait behind a name look-up that hangs in the runtime's few threads for blocking calls.
-async fn encode(observation: Arc<Observation>, (format, gzip): Kind) -> Result<Vec<u8>, Refusal> {
+async fn encode(
+    observation: Arc<Observation>,
+    tls_files: Option<bool>,
+    (format, gzip): Kind,
+) -> Result<Vec<u8>, Refusal> {
     let encode = move || {
-        let text = metrics::encode(&observation, format, ROOM);
+        let text = metrics::encode(&observation, tls_files, format, ROOM);
         if gzip {
             compress(text.as_bytes())
         } else {
@@ -297,7 +303,8 @@ fn compress(text: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-fn sentence(status: StatusCode, text: &str) -> Answer {
+/// An answer of one line.
+pub fn sentence(status: StatusCode, text: &str) -> Answer {
     answer(status, PLAIN, Bytes::from(format!("{text}\n")))
 }
 
@@ -315,7 +322,8 @@ fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer
     )
 }
 
-fn with(mut answer: Answer, name: HeaderName, value: &'static str) -> Answer {
+/// The answer with one more header.
+pub fn with(mut answer: Answer, name: HeaderName, value: &'static str) -> Answer {
     answer
         .headers_mut()
         .insert(name, HeaderValue::from_static(value));

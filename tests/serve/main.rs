@@ -5,6 +5,11 @@
 )]
 
 mod answers;
+mod auth;
+mod certificates;
 mod command_line;
 mod exporter;
 mod limits;
+mod oddities;
+mod sockets;
+mod tls;
