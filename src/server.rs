@@ -245,7 +245,7 @@ async fn speaks_plain_http(stream: &Stream) -> io::Result<bool> {
 /// Says that this port speaks TLS, in plain HTTP.
 async fn turn_away(stream: &mut Stream) -> io::Result<()> {
     let answer = b"HTTP/1.1 400 Bad Request\r\n\
-        Content-Type: text/plain; charset=utf-8\r\nContent-Length: 53\r\n\
+        Content-Type: text/plain; charset=utf-8\r\nContent-Length: 54\r\n\
         Connection: close\r\n\r\n\
         this port speaks TLS: use https:// instead of http://\n";
     stream.write_all(answer).await?;
