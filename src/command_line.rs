@@ -120,7 +120,7 @@ pub struct Config {
     /// [default: the baseline that is built in]
     #[arg(long = "config.file", global = true, value_name = "PATH")]
     pub file: Option<PathBuf>,
-    /// Only check the baseline: print a summary, or every mistake in it
+    /// Only check the baseline and --web.config.file: print a summary, or every mistake in them
     #[arg(long = "config.check", global = true)]
     pub check: bool,
 }
@@ -132,13 +132,27 @@ pub struct Web {
     /// Where to listen; without a host on every address.
     #[arg(
         long = "web.listen-address",
-        help = "Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100 or host:9100. \
-                Without a host: on every address. May be given more than once",
+        help = "Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100, host:9100 or \
+                unix:/run/x.sock. Without a host: on every address. May be given more than once",
         global = true,
         value_name = "ADDRESS",
         default_value = ":20107"
     )]
     pub listen_address: Vec<ListenAddress>,
+    /// Listen on the sockets that systemd passes (socket activation) instead of on addresses
+    #[arg(
+        long = "web.systemd-socket",
+        global = true,
+        conflicts_with = "listen_address"
+    )]
+    pub systemd_socket: bool,
+    /// The file with TLS, passwords, headers and a rate limit, in the format of Prometheus'
+    /// exporters [default: plain HTTP]
+    #[arg(long = "web.config.file", global = true, value_name = "PATH")]
+    pub config_file: Option<PathBuf>,
+    /// Answer /-/healthy and /-/ready without a password
+    #[arg(long = "web.health-without-credentials", global = true)]
+    pub health_without_credentials: bool,
     /// The path of the metrics
     #[arg(
         long = "web.telemetry-path",

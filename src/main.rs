@@ -15,6 +15,7 @@ mod server;
 mod service;
 mod snapshot;
 mod systemd;
+mod yaml;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -31,8 +32,8 @@ use crate::baseline::Baseline;
 use crate::command_line::{Command, CommandLine, Config, Output};
 use crate::findings::Status;
 use crate::observation::Host;
-use crate::reload::Reload;
-use crate::server::Server;
+use crate::reload::{Files, Reload};
+use crate::server::{Server, Web, WebConfig};
 use crate::service::Service;
 use crate::snapshot::restore::{self, Plan};
 use crate::snapshot::take::{About, take};
@@ -44,7 +45,7 @@ const COULD_NOT_TELL: u8 = 2;
 fn main() -> ExitCode {
     let line = CommandLine::parse();
     let outcome = match &line.command {
-        _ if line.config.check => check_baseline(&line.config),
+        _ if line.config.check => check_files(&line),
         None | Some(Command::Serve) => serve(&line),
         Some(Command::Check { output }) => check_host(&line, *output),
         Some(Command::Snapshot(command)) => keep(&line, command),
@@ -54,20 +55,28 @@ fn main() -> ExitCode {
             Some(Command::Check { .. } | Command::Snapshot(_)) => COULD_NOT_TELL,
             _ => 1,
         };
-        // A baseline's mistakes start with their own file and line, as compilers print them.
-        let (text, status) = match error.downcast_ref::<baseline::Mistakes>() {
+        // A file's mistakes start with their own file and line, as compilers print them.
+        let (text, status) = match error.downcast_ref::<yaml::Mistakes>() {
             Some(mistakes) => (format!("{mistakes}\n"), COULD_NOT_TELL),
             None => (format!("baseline-exporter: {error:#}\n"), status),
         };
-        // Where standard error is closed, the exit status is all that can be said.
-        io::stderr().write_all(text.as_bytes()).unwrap_or_default();
+        complain(&text);
         ExitCode::from(status)
     })
 }
 
-/// `--config.check`: the baseline's summary, or its mistakes.
-fn check_baseline(config: &Config) -> anyhow::Result<ExitCode> {
-    print(&format!("{}\n", load(config)?.summary()))?;
+/// `--config.check`: the summaries of the baseline and the web configuration, or their mistakes.
+fn check_files(line: &CommandLine) -> anyhow::Result<ExitCode> {
+    let (baseline, web) = (
+        load(&line.config),
+        WebConfig::of(line.web.config_file.as_deref()),
+    );
+    if let (Err(_), Err(mistakes)) = (&baseline, &web) {
+        // Those of the baseline are told by the caller.
+        complain(&format!("{mistakes}\n"));
+    }
+    let text = files(line).summary(&baseline?, &web?);
+    print(&format!("{text}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -180,8 +189,13 @@ fn about(baseline: &Baseline) -> anyhow::Result<About> {
 /// `serve`: answers scrapes until a signal ends it.
 fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
     // Before anything else: from here on whoever connects waits instead of being refused.
-    let listeners = server::bind(&line.web.listen_address)?;
+    let listeners = if line.web.systemd_socket {
+        server::inherit()?
+    } else {
+        server::bind(&line.web.listen_address)?
+    };
     let baseline = load(&line.config)?;
+    let web = Web::new(Arc::new(WebConfig::of(line.web.config_file.as_deref())?));
     logging::start(
         line.log.level.unwrap_or(logging::Level::Info),
         line.log.format,
@@ -198,12 +212,14 @@ fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
     let outcome = runtime.block_on(async {
         let host = Arc::new(Host::watch(baseline));
         let service = Arc::new(service);
-        let file = line.config.file.clone();
+        let reload = Reload::new(files(line), web.clone(), host.clone(), service.clone());
         let server = Server {
-            reload: Arc::new(Reload::new(file, host.clone(), service.clone())),
+            reload: Arc::new(reload),
             lifecycle: line.web.enable_lifecycle,
             telemetry_path: line.web.telemetry_path.clone(),
             max_requests: line.web.max_requests,
+            web,
+            health_without_credentials: line.web.health_without_credentials,
             host,
             service,
         };
@@ -214,8 +230,16 @@ fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
     outcome
 }
 
+/// The files that the command line names, which a reload reads again.
+fn files(line: &CommandLine) -> Files {
+    Files {
+        baseline: line.config.file.clone(),
+        web_config: line.web.config_file.clone(),
+    }
+}
+
 /// The baseline of `--config.file`, else the one that is compiled in.
-fn load(config: &Config) -> Result<Baseline, baseline::Mistakes> {
+fn load(config: &Config) -> Result<Baseline, yaml::Mistakes> {
     Baseline::of(config.file.as_deref())
 }
 
@@ -238,6 +262,11 @@ fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome.context("writing to standard output"),
     }
+}
+
+/// Prints on standard error; where that is closed, the exit status is all that can be said.
+fn complain(text: &str) {
+    io::stderr().write_all(text.as_bytes()).unwrap_or_default();
 }
 
 #[cfg(test)]

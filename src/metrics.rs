@@ -44,13 +44,20 @@ const MANAGER_STATES: [&str; 6] = [
     "stopping",
 ];
 
-/// The whole exposition of one observation. `room` is how long the last one was.
-pub fn encode(observation: &Arc<Observation>, format: Format, room: usize) -> String {
+/// The whole exposition of one observation. `tls_files` is whether the server's TLS files are used
+/// as they are on disk, `None` if it has none; `room` is how long the last exposition was.
+pub fn encode(
+    observation: &Arc<Observation>,
+    tls_files: Option<bool>,
+    format: Format,
+    room: usize,
+) -> String {
     let mut registry = Registry::default();
     let findings = judge(observation);
     registry.register_collector(Box::new(Exposition {
         observation: observation.clone(),
         findings,
+        tls_files,
     }));
     let mut out = String::with_capacity(room);
     let written = match format {
@@ -67,6 +74,7 @@ pub fn encode(observation: &Arc<Observation>, format: Format, room: usize) -> St
 struct Exposition {
     observation: Arc<Observation>,
     findings: Findings,
+    tls_files: Option<bool>,
 }
 
 impl Collector for Exposition {
@@ -144,6 +152,13 @@ impl Collector for Exposition {
             "1 while systemd is connected, was read in full and answers",
             |m| gauge(m, &NONE, u32::from(link.connected)),
         )?;
+        if let Some(in_use) = self.tls_files {
+            families.gauge(
+                "baseline_exporter_tls_files_last_reload_successful",
+                "1 if certificate, key and client CA are used as the files were at the last handshake, 0 while older ones stay in use because these cannot be used; none without TLS",
+                |m| gauge(m, &NONE, u32::from(in_use)),
+            )?;
+        }
         families.counter(
             "baseline_exporter_bus_reconnects",
             "Connections to systemd that were lost",
@@ -1139,6 +1154,11 @@ unit_files: {snapshot: /var/lib/snapshot}
             .filter(|line| !line.starts_with("baseline_exporter_build_info{"))
             .flat_map(|line| [line, "\n"])
             .collect()
+    }
+
+    /// As a server with TLS tells it.
+    fn encode(observation: &Arc<Observation>, format: Format, room: usize) -> String {
+        super::encode(observation, Some(true), format, room)
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
-use super::reader::{Fields, Node, Reader, Seen, Value, quoted};
 use super::units::{systemd, unit_name};
 use super::{
-    Baseline, Expected, Hostname, Mistake, RedisAddress, RedisEndpoint, Systemd, UnitFiles, UsedBy,
+    Baseline, Expected, Hostname, RedisAddress, RedisEndpoint, Systemd, UnitFiles, UsedBy,
     WritePaths,
 };
+use crate::yaml::{Fields, Mistake, Node, Reader, Seen, Value, quoted};
 
 /// DNS' limits for a name and for each of its labels; the hosts file is read by the same resolver.
 const LONGEST_HOSTNAME: usize = 253;

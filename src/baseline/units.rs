@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::reader::{Fields, Node, Reader, Seen, Value, closest, quoted, quoted_list};
 use super::{Expected, Systemd, Unit};
+use crate::yaml::{Fields, Node, Reader, Seen, Value, closest, quoted, quoted_list};
 
 const SUFFIXES: [&str; 11] = [
     "service",

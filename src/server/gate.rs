@@ -1,0 +1,106 @@
+//! What stands before the routes: the rate limit, passwords, and the headers of every answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Body;
+use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{Method, Request, StatusCode};
+use tracing::debug;
+
+use super::login::{Client, Verdict};
+use super::routes::{Answer, HEALTHY, READY, Routes, sentence, with};
+use super::web_config::{Web, WebConfig};
+
+/// Answers the requests of all connections.
+pub struct Gate {
+    /// The web configuration in use.
+    pub web: Web,
+    /// Whether `/-/healthy` and `/-/ready` are answered without a password.
+    pub health_without_credentials: bool,
+    /// Who answers those that may pass.
+    pub routes: Arc<Routes>,
+}
+
+impl Gate {
+    /// The answer to a request by `client`, on a connection that was made under `accepted_by`.
+    pub async fn answer<B: Body>(
+        &self,
+        request: &Request<B>,
+        client: Client,
+        accepted_by: &Arc<WebConfig>,
+    ) -> Answer {
+        let web = self.web.borrow().clone();
+        let mut answer = match self.refusal(&web, request, client).await {
+            None => self.routes.answer(request).await,
+            Some(mut refusal) => {
+                let status = refusal.status().as_u16();
+                debug!(path = request.uri().path(), status, "refused");
+                if request.method() == Method::HEAD {
+                    // The headers tell the length of what a GET would bring.
+                    *refusal.body_mut() = Default::default();
+                }
+                refusal
+            }
+        };
+        for (name, value) in &web.headers {
+            answer.headers_mut().insert(name, value.clone());
+        }
+        // A body is never read. What follows it on the connection is not taken for a request
+        // either, wherever the two ends may see its end.
+        let has_body = !request.body().is_end_stream();
+        if has_body || !Arc::ptr_eq(&web, accepted_by) {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
+        answer
+    }
+
+    /// Why a request is not passed on to the routes; `None` if it is.
+    async fn refusal<B>(
+        &self,
+        web: &WebConfig,
+        request: &Request<B>,
+        client: Client,
+    ) -> Option<Answer> {
+        if let Err(wait) = web.spend() {
+            let text = "more requests than the rate limit of the web configuration allows";
+            return Some(later(StatusCode::TOO_MANY_REQUESTS, text, wait));
+        }
+        let logins = web.logins.as_ref()?;
+        if self.health_without_credentials && [HEALTHY, READY].contains(&request.uri().path()) {
+            return None;
+        }
+        match logins.judge(request.headers(), client).await {
+            Verdict::Welcome => None,
+            Verdict::Refused => {
+                let answer = sentence(
+                    StatusCode::UNAUTHORIZED,
+                    "a user's name and password are needed (basic_auth_users of the web \
+                     configuration), and these are not right",
+                );
+                let challenge = "Basic realm=\"baseline-exporter\", charset=\"UTF-8\"";
+                Some(with(answer, WWW_AUTHENTICATE, challenge))
+            }
+            Verdict::TooMany(wait) => {
+                let text = "too many wrong passwords came from this address";
+                Some(later(StatusCode::TOO_MANY_REQUESTS, text, wait))
+            }
+            Verdict::Busy => {
+                let text = "too many passwords wait to be checked";
+                let second = Duration::from_secs(1);
+                Some(later(StatusCode::SERVICE_UNAVAILABLE, text, second))
+            }
+        }
+    }
+}
+
+/// A refusal of now that says when to come again.
+fn later(status: StatusCode, text: &str, wait: Duration) -> Answer {
+    let mut answer = sentence(status, text);
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    answer
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    answer
+}
