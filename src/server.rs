@@ -177,7 +177,7 @@ struct Connection {
 impl Connection {
     /// From the handshake, where there is one, to the last answer.
     async fn serve(self, mut stream: Stream, watcher: Watcher) {
-        let accepted_by = self.accepted_by.clone();
+        let (client, accepted_by) = (self.client, self.accepted_by.clone());
         let Some(tls) = &accepted_by.tls else {
             return self.converse(stream, watcher).await;
         };
@@ -190,7 +190,7 @@ impl Connection {
             Ok(())
         };
         if let Err(error) = served.await {
-            debug!(%error, "TLS handshake failed");
+            debug!(%client, %error, "TLS handshake failed");
         }
     }
 

@@ -35,7 +35,7 @@ impl Gate {
             None => self.routes.answer(request).await,
             Some(mut refusal) => {
                 let status = refusal.status().as_u16();
-                debug!(path = request.uri().path(), status, "refused");
+                debug!(%client, path = request.uri().path(), status, "refused");
                 if request.method() == Method::HEAD {
                     // The headers tell the length of what a GET would bring.
                     *refusal.body_mut() = Default::default();
@@ -103,4 +103,63 @@ fn later(status: StatusCode, text: &str, wait: Duration) -> Answer {
         .headers_mut()
         .insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::{Empty, Full};
+
+    use super::*;
+    use crate::baseline::Baseline;
+    use crate::observation::Host;
+    use crate::server::Server;
+
+    fn gate(web: &Web) -> Gate {
+        let server = Server {
+            host: Arc::new(Host::watch(Baseline::embedded())),
+            deployment: "test".to_owned(),
+            baseline_source: "embedded".to_owned(),
+            telemetry_path: "/metrics".to_owned(),
+            max_requests: 1,
+            web: web.clone(),
+            health_without_credentials: false,
+        };
+        Gate {
+            web: web.clone(),
+            health_without_credentials: false,
+            routes: Routes::new(server),
+        }
+    }
+
+    fn healthy<B>(body: B) -> Request<B> {
+        let request = Request::builder().uri(HEALTHY);
+        request.body(body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_closed_once_another_configuration_is_in_use() {
+        let web = Web::new(Arc::new(WebConfig::default()));
+        let (gate, client) = (gate(&web), Client::new(None));
+        let old = web.borrow().clone();
+        let request = healthy(Empty::<Bytes>::new());
+        let closes = |answer: &Answer| answer.headers().get(CONNECTION).is_some();
+
+        assert!(!closes(&gate.answer(&request, client, &old).await));
+        web.send_replace(Arc::new(WebConfig::default()));
+        let answer = gate.answer(&request, client, &old).await;
+        assert!(answer.status().is_success() && closes(&answer));
+        let new = web.borrow().clone();
+        assert!(!closes(&gate.answer(&request, client, &new).await));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_closed_after_a_request_with_a_body() {
+        let web = Web::new(Arc::new(WebConfig::default()));
+        let (gate, config) = (gate(&web), web.borrow().clone());
+        let request = healthy(Full::new(Bytes::from_static(b"body")));
+        let answer = gate.answer(&request, Client::new(None), &config).await;
+        assert!(answer.status().is_success());
+        assert_eq!(answer.headers()[CONNECTION], "close");
+    }
 }

@@ -1,6 +1,7 @@
 //! Basic authentication: who may read, by name and bcrypt hash, and how often a client may guess.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -47,6 +48,15 @@ impl Client {
                 IpAddr::V6(Ipv6Addr::from(network))
             }
         }))
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unix"),
+        }
     }
 }
 
