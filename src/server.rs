@@ -41,7 +41,7 @@ use self::connections::{Connections, Progress, Socket};
 use self::gate::Gate;
 use self::listen::SocketFile;
 pub use self::listen::{ListenAddress, Listener, bind, inherit};
-use self::login::Client;
+use self::login::{Client, Peer};
 pub use self::negotiation::DEFAULT_LOOK;
 use self::routes::Routes;
 pub use self::routes::telemetry_path;
@@ -140,7 +140,7 @@ impl Server {
                     Ok((stream, client)) if connections.make_room() => {
                         let progress = Progress::new();
                         let connection = Connection {
-                            client,
+                            peer: Arc::new(Peer::new(client)),
                             progress: progress.clone(),
                             accepted_by: web.borrow().clone(),
                             gate: gate.clone(),
@@ -188,7 +188,7 @@ type Stream = Either<TcpStream, UnixStream>;
 
 /// One connection.
 struct Connection {
-    client: Client,
+    peer: Arc<Peer>,
     progress: Progress,
     /// The web configuration when it was accepted.
     accepted_by: Arc<WebConfig>,
@@ -198,7 +198,7 @@ struct Connection {
 impl Connection {
     /// From the handshake, where there is one, to the last answer.
     async fn serve(self, mut stream: Stream, watcher: Watcher) {
-        let accepted_by = self.accepted_by.clone();
+        let (client, accepted_by) = (self.peer.client, self.accepted_by.clone());
         let Some(tls) = &accepted_by.tls else {
             return self.converse(stream, watcher).await;
         };
@@ -211,7 +211,7 @@ impl Connection {
             Ok(())
         };
         if let Err(error) = served.await {
-            debug!(%error, "TLS handshake failed");
+            debug!(%client, %error, "TLS handshake failed");
         }
     }
 
@@ -221,7 +221,7 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self {
-            client,
+            peer,
             progress,
             accepted_by,
             gate,
@@ -229,8 +229,8 @@ impl Connection {
         let socket = Socket::new(stream, progress.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             progress.working();
-            let (gate, accepted_by) = (gate.clone(), accepted_by.clone());
-            async move { Ok::<_, Infallible>(gate.answer(&request, client, &accepted_by).await) }
+            let (gate, peer, accepted_by) = (gate.clone(), peer.clone(), accepted_by.clone());
+            async move { Ok::<_, Infallible>(gate.answer(&request, &peer, &accepted_by).await) }
         });
         let connection = http1::Builder::new()
             // `Connections` knows when a head is late and when a kept connection is idle; hyper

@@ -8,7 +8,7 @@ use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Request, StatusCode};
 use tracing::debug;
 
-use super::login::{Client, Verdict};
+use super::login::{Peer, Verdict};
 use super::routes::{Answer, HEALTHY, READY, Routes, sentence, with};
 use super::web_config::{Web, WebConfig};
 
@@ -23,19 +23,20 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// The answer to a request by `client`, on a connection that was made under `accepted_by`.
+    /// The answer to a request by `peer`, a connection that was made under `accepted_by`.
     pub async fn answer<B: Body>(
         &self,
         request: &Request<B>,
-        client: Client,
+        peer: &Peer,
         accepted_by: &Arc<WebConfig>,
     ) -> Answer {
         let web = self.web.borrow().clone();
-        let mut answer = match self.refusal(&web, request, client).await {
+        let mut answer = match self.refusal(&web, request, peer).await {
             None => self.routes.answer(request).await,
             Some(mut refusal) => {
                 let status = refusal.status().as_u16();
-                debug!(path = request.uri().path(), status, "refused");
+                let client = peer.client;
+                debug!(%client, path = request.uri().path(), status, "refused");
                 if request.method() == Method::HEAD {
                     // The headers tell the length of what a GET would bring.
                     *refusal.body_mut() = Default::default();
@@ -61,7 +62,7 @@ impl Gate {
         &self,
         web: &WebConfig,
         request: &Request<B>,
-        client: Client,
+        peer: &Peer,
     ) -> Option<Answer> {
         if let Err(wait) = web.spend() {
             let text = "more requests than the rate limit of the web configuration allows";
@@ -71,7 +72,7 @@ impl Gate {
         if self.health_without_credentials && [HEALTHY, READY].contains(&request.uri().path()) {
             return None;
         }
-        match logins.judge(request.headers(), client).await {
+        match logins.judge(request.headers(), peer).await {
             Verdict::Welcome => None,
             Verdict::Refused => {
                 let answer = sentence(
@@ -103,4 +104,65 @@ fn later(status: StatusCode, text: &str, wait: Duration) -> Answer {
         .headers_mut()
         .insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::{Empty, Full};
+
+    use super::*;
+    use crate::baseline::Baseline;
+    use crate::observation::Host;
+    use crate::server::Server;
+    use crate::server::login::Client;
+
+    fn gate(web: &Web) -> Gate {
+        let server = Server {
+            host: Arc::new(Host::watch(Baseline::embedded())),
+            deployment: "test".to_owned(),
+            baseline_source: "embedded".to_owned(),
+            telemetry_path: "/metrics".to_owned(),
+            max_requests: 1,
+            web: web.clone(),
+            health_without_credentials: false,
+        };
+        Gate {
+            web: web.clone(),
+            health_without_credentials: false,
+            routes: Routes::new(server),
+        }
+    }
+
+    fn healthy<B>(body: B) -> Request<B> {
+        let request = Request::builder().uri(HEALTHY);
+        request.body(body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_closed_once_another_configuration_is_in_use() {
+        let web = Web::new(Arc::new(WebConfig::default()));
+        let (gate, peer) = (gate(&web), Peer::new(Client::new(None)));
+        let old = web.borrow().clone();
+        let request = healthy(Empty::<Bytes>::new());
+        let closes = |answer: &Answer| answer.headers().get(CONNECTION).is_some();
+
+        assert!(!closes(&gate.answer(&request, &peer, &old).await));
+        web.send_replace(Arc::new(WebConfig::default()));
+        let answer = gate.answer(&request, &peer, &old).await;
+        assert!(answer.status().is_success() && closes(&answer));
+        let new = web.borrow().clone();
+        assert!(!closes(&gate.answer(&request, &peer, &new).await));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_closed_after_a_request_with_a_body() {
+        let web = Web::new(Arc::new(WebConfig::default()));
+        let (gate, config) = (gate(&web), web.borrow().clone());
+        let peer = Peer::new(Client::new(None));
+        let request = healthy(Full::new(Bytes::from_static(b"body")));
+        let answer = gate.answer(&request, &peer, &config).await;
+        assert!(answer.status().is_success());
+        assert_eq!(answer.headers()[CONNECTION], "close");
+    }
 }

@@ -5,13 +5,14 @@ use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, anyhow, bail};
 use listenfd::ListenFd;
 use rustix::fs::Mode;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 /// Connections that the kernel keeps until they are accepted; it may keep fewer.
@@ -219,9 +220,16 @@ fn bind_new_path(path: &Path) -> io::Result<Listener> {
 
 /// Whether it is a socket that nobody listens on.
 fn is_stale(path: &Path) -> bool {
+    // Whoever listens and does not accept must not keep this waiting.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let refused = || {
+        let address = SocketAddrUnix::new(path)?;
+        let kind = SocketType::STREAM;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
+        rustix::net::connect(&socket, &address)
+    };
     fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
-        && UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        && refused() == Err(Errno::CONNREFUSED)
 }
 
 /// IPv6 and IPv4 by one socket, or IPv4 alone where the host has IPv6 switched off.
@@ -281,7 +289,6 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// The host has no such address, or not even the protocol.
 fn is_missing(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT]
         .into_iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))

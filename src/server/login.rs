@@ -1,6 +1,7 @@
 //! Basic authentication: who may read, by name and bcrypt hash, and how often a client may guess.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -50,6 +51,33 @@ impl Client {
     }
 }
 
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unix"),
+        }
+    }
+}
+
+/// One connection of a client.
+pub struct Peer {
+    /// Whose it is.
+    pub client: Client,
+    /// The keyed hash of the credentials that its last request brought, if they were right.
+    proof: Mutex<Option<hmac::Tag>>,
+}
+
+impl Peer {
+    /// A new connection of this client.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            proof: Mutex::default(),
+        }
+    }
+}
+
 /// What becomes of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -78,7 +106,7 @@ pub struct Logins {
 struct User {
     name: String,
     hash: String,
-    /// The keyed hash of the password that was right; `None` until one was.
+    /// The keyed hash of the credentials that were right; `None` until some were.
     known: Mutex<Option<hmac::Tag>>,
 }
 
@@ -134,37 +162,48 @@ impl Logins {
     }
 
     /// Judges the credentials of a request.
-    pub async fn judge(&self, headers: &HeaderMap, client: Client) -> Verdict {
-        let Some((name, password)) = credentials(headers) else {
+    pub async fn judge(&self, headers: &HeaderMap, peer: &Peer) -> Verdict {
+        let Some(credentials) = credentials(headers) else {
             return Verdict::Refused;
         };
-        // Before the password is looked at, and given back only if it is right: so many guesses
-        // at once are no more than one after another.
-        if let Err(wait) = self.spend(client, Instant::now()) {
-            return Verdict::TooMany(wait);
-        }
-        let user = self.users.iter().find(|user| user.name == name);
-        let known = user.and_then(|user| *lock(&user.known));
         // In constant time.
-        if known.is_some_and(|tag| hmac::verify(&self.key, &password, tag.as_ref()).is_ok()) {
-            self.give_back(client);
+        let is = |tag: &hmac::Tag| hmac::verify(&self.key, &credentials, tag.as_ref()).is_ok();
+        // What was right on this very connection is no guess, so that a scraper goes on while
+        // somebody at its address guesses. Whoever shares it has one try: then it is forgotten.
+        let proof = lock(&peer.proof).take().filter(is);
+        if proof.is_some() {
+            *lock(&peer.proof) = proof;
             return Verdict::Welcome;
         }
-        let Ok(_waiting) = self.waiting.try_acquire() else {
-            self.give_back(client);
-            return Verdict::Busy;
-        };
-        let tag = hmac::sign(&self.key, &password);
-        let hash = user.map_or(&self.nobody, |user| &user.hash);
-        let is_right = self.compare(password, hash.clone()).await;
-        match user {
-            Some(user) if is_right => {
-                *lock(&user.known) = Some(tag);
-                self.give_back(client);
-                Verdict::Welcome
-            }
-            _ => Verdict::Refused,
+        // Before the password is looked at, and given back only if it is right: so many guesses
+        // at once are no more than one after another.
+        if let Err(wait) = self.spend(peer.client, Instant::now()) {
+            return Verdict::TooMany(wait);
         }
+        let Some((name, password)) = split(&credentials) else {
+            return Verdict::Refused;
+        };
+        let user = self.users.iter().find(|user| user.name.as_bytes() == name);
+        let known = user.and_then(|user| *lock(&user.known)).filter(is);
+        if known.is_none() {
+            let Ok(_waiting) = self.waiting.try_acquire() else {
+                self.give_back(peer.client);
+                return Verdict::Busy;
+            };
+            let hash = user.map_or(&self.nobody, |user| &user.hash);
+            if !self.compare(password.to_vec(), hash.clone()).await {
+                return Verdict::Refused;
+            }
+        }
+        // Nobody's hash is no password's, but the name decides.
+        let Some(user) = user else {
+            return Verdict::Refused;
+        };
+        let tag = known.unwrap_or_else(|| hmac::sign(&self.key, &credentials));
+        *lock(&user.known) = Some(tag);
+        *lock(&peer.proof) = Some(tag);
+        self.give_back(peer.client);
+        Verdict::Welcome
     }
 
     /// Compares a password with a hash, on a thread apart: the runtime has only one, and its few
@@ -212,9 +251,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Name and password of the one `Authorization: Basic` header; `None` if it is not there, not
-/// alone, or no such thing.
-fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
+/// What the one `Authorization: Basic` header says, `NAME:PASSWORD`; `None` if it is not there,
+/// not alone, or no such thing.
+fn credentials(headers: &HeaderMap) -> Option<Vec<u8>> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
     let (Some(header), None) = (all.next(), all.next()) else {
         return None;
@@ -223,11 +262,14 @@ fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let decoded = BASE64_STANDARD.decode(encoded.trim()).ok()?;
-    let colon = decoded.iter().position(|byte| *byte == b':')?;
-    let (name, password) = decoded.split_at_checked(colon)?;
-    let name = String::from_utf8(name.to_vec()).ok()?;
-    Some((name, password.get(1..)?.to_vec()))
+    BASE64_STANDARD.decode(encoded.trim()).ok()
+}
+
+/// Name and password.
+fn split(credentials: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = credentials.iter().position(|byte| *byte == b':')?;
+    let (name, rest) = credentials.split_at_checked(colon)?;
+    Some((name, rest.get(1..)?))
 }
 
 #[cfg(test)]
@@ -253,6 +295,11 @@ mod tests {
         Client::new(Some(address.parse().unwrap()))
     }
 
+    /// On a new connection.
+    async fn judge(logins: &Logins, credentials: &str, client: Client) -> Verdict {
+        logins.judge(&header(credentials), &Peer::new(client)).await
+    }
+
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_is_welcome() {
         let logins = logins();
@@ -266,15 +313,15 @@ mod tests {
             ("alice", Verdict::Refused),
             ("", Verdict::Refused),
         ] {
-            let judged = logins.judge(&header(text), client("192.0.2.1")).await;
+            let judged = judge(&logins, text, client("192.0.2.1")).await;
             assert_eq!(judged, verdict, "{text}");
         }
-        let none = HeaderMap::new();
-        let judged = logins.judge(&none, client("192.0.2.1")).await;
+        let peer = Peer::new(client("192.0.2.1"));
+        let judged = logins.judge(&HeaderMap::new(), &peer).await;
         assert_eq!(judged, Verdict::Refused);
         let mut two = header("alice:secret");
         two.append(AUTHORIZATION, HeaderValue::from_static("Basic eDp5"));
-        let judged = logins.judge(&two, client("192.0.2.1")).await;
+        let judged = logins.judge(&two, &peer).await;
         assert_eq!(judged, Verdict::Refused);
     }
 
@@ -282,9 +329,12 @@ mod tests {
     async fn who_guesses_has_to_wait_and_others_have_not() {
         let logins = logins();
         let (bad, good) = (client("192.0.2.1"), client("192.0.2.2"));
+        let proved = Peer::new(bad);
+        let right = header("alice:secret");
+        assert_eq!(logins.judge(&right, &proved).await, Verdict::Welcome);
         let mut refused = 0;
         let wait = loop {
-            match logins.judge(&header("alice:wrong"), bad).await {
+            match judge(&logins, "alice:wrong", bad).await {
                 Verdict::Refused => refused += 1,
                 Verdict::TooMany(wait) => break wait,
                 other => panic!("{other:?}"),
@@ -292,16 +342,27 @@ mod tests {
         };
         assert!(refused >= GUESSES.burst);
         assert!(wait <= GUESSES.interval);
+        // However long the rest of this test takes.
+        let later = Instant::now() + Duration::from_secs(600);
+        while logins.spend(bad, later).is_ok() {}
         // Even the right password has to wait: else it could be told from wrong ones.
-        let judged = logins.judge(&header("alice:secret"), bad).await;
+        let judged = judge(&logins, "alice:secret", bad).await;
         assert!(matches!(judged, Verdict::TooMany(_)), "{judged:?}");
         for _ in 0..100 {
-            let judged = logins.judge(&header("alice:secret"), good).await;
+            let judged = judge(&logins, "alice:secret", good).await;
             assert_eq!(judged, Verdict::Welcome);
+        }
+        // But not where it was right before, until something else is tried there.
+        for _ in 0..100 {
+            assert_eq!(logins.judge(&right, &proved).await, Verdict::Welcome);
+        }
+        for credentials in ["alice:wrong", "alice:secret"] {
+            let judged = logins.judge(&header(credentials), &proved).await;
+            assert!(matches!(judged, Verdict::TooMany(_)), "{judged:?}");
         }
         // As if the wait were over.
         lock(&logins.guesses).clear();
-        let judged = logins.judge(&header("alice:secret"), bad).await;
+        let judged = judge(&logins, "alice:secret", bad).await;
         assert_eq!(judged, Verdict::Welcome);
     }
 

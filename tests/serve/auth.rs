@@ -76,6 +76,12 @@ fn health_may_be_told_without_a_password() {
 #[test]
 fn who_guesses_has_to_wait_but_not_for_long_and_others_have_not() {
     let (_directory, exporter) = start("", &[]);
+    let mut scraper = exporter.connect();
+    let mut scrape = || {
+        let header = basic("alice:secret");
+        scraper.ask("GET", "/-/healthy", &[("Authorization", &header)])
+    };
+    assert_eq!(scrape().status, 200);
     let mut guesser = exporter.connect();
     let mut guess = |credentials: &str| {
         let header = basic(credentials);
@@ -97,6 +103,8 @@ fn who_guesses_has_to_wait_but_not_for_long_and_others_have_not() {
     let url = format!("http://{}/-/healthy", exporter.addresses[0]);
     let elsewhere = ["--interface", "127.0.0.2", "--user", "alice:secret", &url];
     assert_eq!(curl(&elsewhere).unwrap().0, 200);
+
+    assert_eq!(scrape().status, 200, "its connection is known");
 
     // The right password waits too, but asking does not make it longer.
     let start = Instant::now();
