@@ -14,6 +14,7 @@ mod server;
 mod service;
 mod snapshot;
 mod systemd;
+mod views;
 
 use std::io::{self, Write};
 use std::path::Path;
