@@ -8,6 +8,7 @@
     reason = "a helper that cannot do its work has to fail its test"
 )]
 
+mod adoption;
 mod alertmanager;
 mod deploy;
 mod expect;
