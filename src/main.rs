@@ -15,6 +15,7 @@ mod server;
 mod service;
 mod snapshot;
 mod systemd;
+mod views;
 mod yaml;
 
 use std::io::{self, Write};

@@ -24,6 +24,7 @@ use crate::probe::hostname::Hostname;
 use crate::probe::write_path::WritePath;
 use crate::systemd::exit;
 use crate::systemd::unit::{ACTIVE_STATES, Unit, micros_as_seconds};
+use crate::views::views;
 
 /// The two texts that a scraper may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +88,7 @@ impl Collector for Exposition {
             write_paths,
             unit_files,
             clues: _,
+            journal_readable: _,
             took,
             link,
             last_reload,
@@ -212,6 +214,16 @@ impl Collector for Exposition {
             |m| {
                 for (probe, _, success) in &probes {
                     gauge(m, &[("probe", *probe)], u32::from(*success))?;
+                }
+                Ok(())
+            },
+        )?;
+        families.gauge(
+            "baseline_exporter_view",
+            "1 if the exporter may see all that the baseline asks for of this, 0 if its user lacks the permission for some of it",
+            |m| {
+                for view in views(&self.observation) {
+                    gauge(m, &[("view", view.name)], u32::from(view.unseen.is_none()))?;
                 }
                 Ok(())
             },
@@ -1118,6 +1130,7 @@ unit_files: {snapshot: /var/lib/snapshot}
             write_paths: Ok(write_paths()),
             unit_files: unit_files(),
             clues: std::collections::HashMap::new(),
+            journal_readable: Some(false),
             took: Took {
                 units: Duration::from_micros(1500),
                 hostnames: Duration::from_millis(3),

@@ -34,6 +34,7 @@ mod snapshot;
 mod stack;
 mod unit_files;
 mod units;
+mod views;
 mod wait;
 #[expect(dead_code, reason = "tests/demonstration uses the rest of it")]
 mod webhook;
