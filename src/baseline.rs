@@ -3,7 +3,8 @@
 mod sections;
 mod units;
 
-pub use units::START_WITHIN;
+pub use sections::is_hostname;
+pub use units::{START_WITHIN, is_unit_name, watch_pattern};
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -200,7 +201,8 @@ impl Baseline {
         }
     }
 
-    fn parse(text: &str, source: &str) -> Result<Self, Mistakes> {
+    /// Reads this text, or says everything that is wrong with it. `source` is what it is called.
+    pub fn parse(text: &str, source: &str) -> Result<Self, Mistakes> {
         let mut crc = flate2::Crc::new();
         crc.update(text.as_bytes());
         let version = format!("{:08x}", crc.sum());

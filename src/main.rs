@@ -4,6 +4,7 @@ mod baseline;
 mod command_line;
 mod findings;
 mod journal;
+mod learn;
 mod logging;
 mod metrics;
 mod observation;
@@ -32,6 +33,7 @@ use tracing::info;
 use crate::baseline::Baseline;
 use crate::command_line::{Command, CommandLine, Config, Output};
 use crate::findings::Status;
+use crate::learn::{Differences, Outcome};
 use crate::observation::Host;
 use crate::reload::{Files, Reload};
 use crate::server::{Server, Web, WebConfig};
@@ -50,10 +52,14 @@ fn main() -> ExitCode {
         None | Some(Command::Serve) => serve(&line),
         Some(Command::Check { output }) => check_host(&line, *output),
         Some(Command::Snapshot(command)) => keep(&line, command),
+        Some(Command::Learn(command)) if command.diff => diff_host(&line),
+        Some(Command::Learn(command)) => learn(&line, command),
     };
     outcome.unwrap_or_else(|error| {
         let status = match line.command {
-            Some(Command::Check { .. } | Command::Snapshot(_)) => COULD_NOT_TELL,
+            Some(Command::Check { .. } | Command::Snapshot(_) | Command::Learn(_)) => {
+                COULD_NOT_TELL
+            }
             _ => 1,
         };
         // A file's mistakes start with their own file and line, as compilers print them.
@@ -100,6 +106,52 @@ fn check_host(line: &CommandLine, output: Output) -> anyhow::Result<ExitCode> {
         Status::Holds => ExitCode::SUCCESS,
         Status::Violated => ExitCode::from(1),
         Status::Unknown => ExitCode::from(COULD_NOT_TELL),
+    })
+}
+
+/// `learn`: writes a baseline from the host as it is, or says why it is not fit for that.
+fn learn(line: &CommandLine, command: &command_line::Learn) -> anyhow::Result<ExitCode> {
+    if let Some(level) = line.log.level {
+        logging::start(level, line.log.format)?;
+    }
+    let runtime = runtime()?;
+    let learned = runtime.block_on(learn::learn(&command.patterns, command.force));
+    runtime.shutdown_background();
+    let (said, status) = match learned.map_err(Error::msg)? {
+        Outcome::Learned { text, remarks } => {
+            print(&text)?;
+            (remarks, ExitCode::SUCCESS)
+        }
+        Outcome::Refused(mut troubles) => {
+            troubles.push(
+                "nothing was learned: what is in trouble would become the baseline. Mend these units \
+                 first, or leave them out by --force"
+                    .to_owned(),
+            );
+            (troubles, ExitCode::from(1))
+        }
+    };
+    let said: String = said.iter().map(|said| format!("{said}\n")).collect();
+    io::stderr().write_all(said.as_bytes()).unwrap_or_default();
+    Ok(status)
+}
+
+/// `learn --diff`: says how the baseline differs from the host as it is.
+fn diff_host(line: &CommandLine) -> anyhow::Result<ExitCode> {
+    if let Some(level) = line.log.level {
+        logging::start(level, line.log.format)?;
+    }
+    let baseline = load(&line.config)?;
+    let runtime = runtime()?;
+    let differences = runtime.block_on(learn::diff(baseline));
+    runtime.shutdown_background();
+    let Differences { lines, unknown } = differences.map_err(Error::msg)?;
+    let told = lines.iter().chain(&unknown);
+    print(&told.map(|line| format!("{line}\n")).collect::<String>())?;
+    Ok(match (lines.is_empty(), unknown.is_empty()) {
+        (true, true) => ExitCode::SUCCESS,
+        (true, false) => ExitCode::from(COULD_NOT_TELL),
+        (false, _) => ExitCode::from(1),
     })
 }
 
@@ -291,7 +343,7 @@ mod tests {
     #[test]
     fn dependencies_point_one_way() {
         let above_systemd = ["observation", "findings", "metrics", "report", "server"];
-        let rules: [(&str, &[&str], &[&str]); 8] = [
+        let rules: [(&str, &[&str], &[&str]); 9] = [
             ("systemd", &above_systemd, &["prometheus_client", "hyper"]),
             (
                 "probe",
@@ -319,6 +371,11 @@ mod tests {
                 &["zbus", "prometheus_client", "hyper"],
             ),
             ("metrics", &["report", "server"], &["zbus", "hyper"]),
+            (
+                "learn",
+                &["metrics", "report", "server"],
+                &["zbus", "prometheus_client", "hyper"],
+            ),
             (
                 "snapshot",
                 &above_systemd,

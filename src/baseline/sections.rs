@@ -148,15 +148,20 @@ fn used_by(reader: &mut Reader, fields: &Fields<'_>) -> UsedBy {
     UsedBy(patterns)
 }
 
-fn hostname<'n>(reader: &mut Reader, node: &'n Node, seen: &mut Seen) -> Option<&'n str> {
-    let name = reader.text(node, "a hostname")?;
+/// Whether resolvers accept this name; an underscore is as good as a hyphen to them.
+pub fn is_hostname(name: &str) -> bool {
     let label_fits = |label: &str| {
         (1..=LONGEST_LABEL).contains(&label.len())
             && label
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
     };
-    if name.len() > LONGEST_HOSTNAME || !name.split('.').all(label_fits) {
+    name.len() <= LONGEST_HOSTNAME && name.split('.').all(label_fits)
+}
+
+fn hostname<'n>(reader: &mut Reader, node: &'n Node, seen: &mut Seen) -> Option<&'n str> {
+    let name = reader.text(node, "a hostname")?;
+    if !is_hostname(name) {
         let name = quoted(name);
         reader.refuse(
             node,

@@ -114,14 +114,24 @@ mod tests {
     use super::*;
     use crate::baseline::Baseline;
     use crate::observation::Host;
+    use crate::reload::{Files, Reload};
     use crate::server::Server;
     use crate::server::login::Client;
+    use crate::service::Service;
 
     fn gate(web: &Web) -> Gate {
+        let host = Arc::new(Host::watch(Baseline::embedded()));
+        let service = Arc::new(Service::from_environment().unwrap());
+        let files = Files {
+            baseline: None,
+            web_config: None,
+        };
+        let reload = Reload::new(files, web.clone(), host.clone(), service.clone());
         let server = Server {
-            host: Arc::new(Host::watch(Baseline::embedded())),
-            deployment: "test".to_owned(),
-            baseline_source: "embedded".to_owned(),
+            host,
+            service,
+            reload: Arc::new(reload),
+            lifecycle: false,
             telemetry_path: "/metrics".to_owned(),
             max_requests: 1,
             web: web.clone(),
@@ -130,7 +140,7 @@ mod tests {
         Gate {
             web: web.clone(),
             health_without_credentials: false,
-            routes: Routes::new(server),
+            routes: Arc::new(Routes::new(server)),
         }
     }
 

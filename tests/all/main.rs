@@ -21,6 +21,7 @@ mod hung;
 mod incidents;
 mod jobs;
 mod journal;
+mod learn;
 mod loops;
 mod machine;
 mod messages;
