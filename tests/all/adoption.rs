@@ -452,6 +452,7 @@ const BASELINE: &str = "\
 deployment: shop
 systemd:
   watch: ['shop-*']
+  resync: 1s
   running:
     - shop-web.service
     - shop-stopped.service
