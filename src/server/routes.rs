@@ -197,10 +197,13 @@ impl Routes {
     pub async fn reload(&self) -> Result<String, String> {
         let reload = self.server.reload.clone();
         let outcome = tokio::spawn(async move { reload.run().await }).await;
-        if self.server.service.is_heard() {
+        let service = &self.server.service;
+        if service.is_heard() {
             tokio::spawn(self.look(Instant::now() + DEFAULT_LOOK));
         }
         outcome.unwrap_or_else(|_| {
+            // It did not come as far as this.
+            service.ready();
             Err(
                 "the reload crashed, which is a mistake in this exporter; its log tells where"
                     .to_owned(),
