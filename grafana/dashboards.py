@@ -121,7 +121,6 @@ PATH_REASONS = {
 VANTAGES = {"process": "asked its process", "predicted": "judged from its settings"}
 DRIFTS = {"modified": ("▲ modified", WARN), "missing": ("✖ missing", BAD), "extra": ("▲ extra", WARN)}
 EFFECTS = {"blocks": ("✖ blocks its start", BAD), "clutter": ("▲ clutter", WARN)}
-PHASES = {"resolve": REST, "connect": MOVING, "tls": OTHER, "auth": WARN, "ping": GOOD, "role": UNKNOWN}
 PROBES = {
     "units": "units (systemd)",
     "hostnames": "hostnames",
@@ -207,13 +206,10 @@ def fold(*terms):
     return f"max {PER_UNIT} (\n  {coded_terms}\n)"
 
 
-def deviation_code(matchers):
-    return fold(
-        *[
-            (f'baseline_unit_deviation{{{matchers}, deviation="{word}"}}', code)
-            for word, (code, *_) in DEVIATIONS.items()
-        ]
-    )
+def deviations(matchers):
+    return [
+        (f'baseline_unit_deviation{{{matchers}, deviation="{word}"}}', code) for word, (code, *_) in DEVIATIONS.items()
+    ]
 
 
 def state_code(matchers):
@@ -221,10 +217,7 @@ def state_code(matchers):
     are the higher ones."""
     named = [(f'systemd_unit_state{{{matchers}, state="{word}"}}', code) for word, (code, *_) in STATES.items()]
     rest = (f'systemd_unit_state{{{matchers}, state!~"{"|".join(STATES)}"}}', OTHER_STATE[0])
-    deviations = [
-        (f'baseline_unit_deviation{{{matchers}, deviation="{word}"}}', code) for word, (code, *_) in DEVIATIONS.items()
-    ]
-    return fold(*named, rest, *deviations)
+    return fold(*named, rest, *deviations(matchers))
 
 
 def or_none(expr, known, of="job, instance", **labels):
@@ -458,7 +451,7 @@ def sectioned(expr, label):
 
 def trouble(matchers, size):
     """What is wrong with which unit, and each suspected cause."""
-    wrong = deviation_code(matchers)
+    wrong = fold(*deviations(matchers))
     causes = sectioned(f"baseline_unit_cause{{{matchers}}} * on (job, instance, name) group_left () {wrong}", "cause")
     listed = or_none(f"{causes}\nor on (job, instance, name)\n{wrong}", CONNECTED, name="–")
     return table(
