@@ -241,7 +241,7 @@ def worst(labels):
 
 CONNECTED = f"max by (job, instance) (baseline_exporter_bus_connected{{{HOST}}}) == 1"
 # Exists only where the rules are loaded and the exporter answers.
-RULES_LOADED = f"max by (job, instance) (instance:baseline_check:count{{{HOST}}}) >= 0"
+RULES_LOADED = f"max by (job, instance) (instance:baseline_check:worst{{{HOST}}}) >= 0"
 # And 3 where nothing was said.
 VERDICT = f"""{worst("job, instance")}
 or on (job, instance)
@@ -1209,17 +1209,15 @@ def unit():
 
 
 def fleet():
-    def hosts(status):
+    def count(status):
         return f'max by (job, instance) (instance:baseline_check:count{{{HOST}, status="{status}"}})'
 
-    violated, unsure = hosts("violated"), hosts("unknown")
     # Of each: how many hosts; none where no host answers, which is not zero.
-    holding = f"sum(({violated} + on (job, instance) {unsure}) == bool 0)"
-    unsure_only = f"sum(({violated} == bool 0) * on (job, instance) ({unsure} > bool 0))"
-    off = f"sum({violated} > bool 0)"
+    verdict = f"instance:baseline_check:worst{{{HOST}}}"
+    holding, unsure, violated = (f"sum({verdict} == bool {code})" for code in (0, 1, 2))
     silent = f"sum(up{{{HOST}}} == bool 0)"
     # For the order of the hosts: no answer before a violation, a violation before an unknown.
-    order = f"""{violated} * 100 + on (job, instance) {unsure}
+    order = f"""{count("violated")} * 100 + on (job, instance) {count("unknown")}
   or on (job, instance)
   (max by (job, instance) (up{{{HOST}}}) == 0) + 10000"""
     matrix = f"""{worst("job, instance, check")}
@@ -1240,7 +1238,7 @@ label_replace({order}, "check", "order", "", "")"""
             )
         ],
     )
-    evaluated = f"max by (job) (instance:baseline_check:count{{{HOST}}}) >= 0"
+    evaluated = f"max by (job) (instance:baseline_check:worst{{{HOST}}}) >= 0"
     rows = [
         [
             stat(
@@ -1262,7 +1260,7 @@ label_replace({order}, "check", "order", "", "")"""
             stat(
                 "Not at their baseline",
                 "Hosts of which a check is violated.",
-                off,
+                violated,
                 "hosts",
                 mappings=NONE,
                 steps=COUNTED,
@@ -1271,7 +1269,7 @@ label_replace({order}, "check", "order", "", "")"""
             stat(
                 "Unknown",
                 "Hosts of which no check is violated, but one cannot be told.",
-                unsure_only,
+                unsure,
                 "hosts",
                 mappings=NONE,
                 steps=[
@@ -1354,8 +1352,8 @@ label_replace({order}, "check", "order", "", "")"""
                 "How many hosts are at their baseline, are not, are unknown, give no answer.",
                 [
                     query(holding, "at their baseline"),
-                    query(off, "not at their baseline", ref="B"),
-                    query(unsure_only, "unknown", ref="C"),
+                    query(violated, "not at their baseline", ref="B"),
+                    query(unsure, "unknown", ref="C"),
                     query(silent, "no answer", ref="D"),
                 ],
                 "short",
