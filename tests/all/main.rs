@@ -24,6 +24,7 @@ mod loops;
 mod machine;
 mod messages;
 mod metrics;
+mod package;
 mod prometheus;
 mod restarts;
 mod server;
