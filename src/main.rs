@@ -11,6 +11,7 @@ mod probe;
 mod process;
 mod report;
 mod server;
+mod service;
 mod snapshot;
 mod systemd;
 
@@ -30,6 +31,7 @@ use crate::command_line::{Command, CommandLine, Config, Output};
 use crate::findings::Status;
 use crate::observation::Host;
 use crate::server::Server;
+use crate::service::Service;
 use crate::snapshot::restore::{self, Plan};
 use crate::snapshot::take::{About, take};
 use crate::snapshot::{Scope, Snapshot, diff};
@@ -189,6 +191,7 @@ fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
         deployment = baseline.deployment,
         "starting"
     );
+    let service = Service::from_environment()?;
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let server = Server {
@@ -197,6 +200,7 @@ fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
             telemetry_path: line.web.telemetry_path.clone(),
             max_requests: line.web.max_requests,
             host: Arc::new(Host::watch(baseline)),
+            service: Arc::new(service),
         };
         server.run(listeners).await
     });

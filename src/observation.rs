@@ -241,6 +241,17 @@ impl Host {
     pub fn is_ready(&self) -> bool {
         self.watch.is_ready()
     }
+
+    /// Waits until the units are known.
+    pub async fn ready(&self) {
+        self.watch.ready().await;
+    }
+
+    /// True while the units are followed, or it is tried; false after a crash, which is a mistake
+    /// in this exporter.
+    pub fn is_watched(&self) -> bool {
+        self.watch.is_alive()
+    }
 }
 
 /// The result and how long it took.

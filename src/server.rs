@@ -35,6 +35,7 @@ pub use self::negotiation::DEFAULT_LOOK;
 use self::routes::Routes;
 pub use self::routes::telemetry_path;
 use crate::observation::Host;
+use crate::service::Service;
 
 /// How often connections are looked through for those that have had their time.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -56,6 +57,8 @@ const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration
 pub struct Server {
     /// The host that is looked at.
     pub host: Arc<Host>,
+    /// Who is told how it goes.
+    pub service: Arc<Service>,
     /// The baseline's name for the deployment.
     pub deployment: String,
     /// Where the baseline came from: `embedded`, or its path.
@@ -83,7 +86,12 @@ impl Server {
             info!(%address, "listening");
         }
 
+        let service = self.service.clone();
         let routes = Arc::new(Routes::new(self));
+        let told = routes.clone();
+        tokio::spawn(async move { told.tell_start().await });
+        let fed = routes.clone();
+        tokio::spawn(async move { fed.feed_watchdog().await });
         let graceful = GracefulShutdown::new();
         let mut acceptor = Acceptor::new(listeners);
         let mut connections = Connections::default();
@@ -118,6 +126,7 @@ impl Server {
         };
 
         info!(signal = name, "stopping");
+        service.stopping();
         // From here on new connections are refused by the kernel.
         drop(acceptor);
         connections.close_unanswered();

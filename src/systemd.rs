@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Notify, watch as channel};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
@@ -46,7 +47,10 @@ const UNIT_PATH: [&str; 13] = [
 
 /// The running watch. Ends with the runtime.
 #[derive(Debug, Clone)]
-pub struct Watch(Arc<Shared>);
+pub struct Watch {
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
 
 /// The units at one moment.
 #[derive(Debug)]
@@ -145,19 +149,34 @@ impl Watch {
             resync: baseline.resync,
         });
         let task = shared.clone();
-        tokio::spawn(async move { watch::run(&task).await });
-        Self(shared)
+        let task = tokio::spawn(async move { watch::run(&task).await });
+        Self {
+            shared,
+            task: task.abort_handle(),
+        }
     }
 
     /// True once the first full reading is in.
     pub fn is_ready(&self) -> bool {
-        self.0.table(|table, _| table.is_settled())
+        self.shared.table(|table, _| table.is_settled())
+    }
+
+    /// Waits until the units are as systemd says.
+    pub async fn ready(&self) {
+        let mut phase = self.shared.phase.subscribe();
+        // Its sender is as old as this.
+        drop(phase.wait_for(|phase| *phase == Phase::Current).await);
+    }
+
+    /// True while the task that follows systemd does; only a panic ends it.
+    pub fn is_alive(&self) -> bool {
+        !self.task.is_finished()
     }
 
     /// The units as systemd says they are now; or why that cannot be told. Costs no message:
     /// waits only while the first reading is on its way, or systemd owes a sign of life.
     pub async fn units(&self, deadline: Instant) -> Result<Units, String> {
-        let shared = &*self.0;
+        let shared = &*self.shared;
         shared.set_looked();
         let mut phase = shared.phase.subscribe();
         if timeout_at(deadline, phase.wait_for(|phase| *phase != Phase::Starting))
@@ -194,7 +213,7 @@ impl Watch {
 
     /// The directories of unit files, as systemd last told them; else those that it is built with.
     pub fn unit_path(&self) -> Arc<[String]> {
-        let manager = &self.0.manager;
+        let manager = &self.shared.manager;
         let manager = manager.lock().unwrap_or_else(PoisonError::into_inner);
         if manager.unit_path.is_empty() {
             return UNIT_PATH.map(str::to_owned).into();
@@ -204,7 +223,7 @@ impl Watch {
 
     /// How the connection has fared.
     pub fn link(&self) -> Link {
-        let shared = &*self.0;
+        let shared = &*self.shared;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Link {
             connected: *shared.phase.borrow() == Phase::Current,

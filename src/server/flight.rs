@@ -62,6 +62,14 @@ where
         landed.clone()
     }
 
+    /// True if the deadline of a flight passed before this moment and it has not landed.
+    pub fn any_overdue(&self, moment: Instant) -> bool {
+        let under_way = self.lock();
+        under_way
+            .iter()
+            .any(|flight| flight.deadline < moment && flight.landing.has_changed().is_ok())
+    }
+
     fn start<W>(&self, key: K, deadline: Instant, work: W) -> watch::Receiver<Option<V>>
     where
         W: Future<Output = V> + Send + 'static,
@@ -202,6 +210,27 @@ mod tests {
         assert!(first.await.unwrap_err().is_cancelled());
         go.notify_waiters();
         assert_eq!(second.await.unwrap().unwrap(), "text 0");
+    }
+
+    #[tokio::test]
+    async fn only_what_flies_is_overdue() {
+        let (flights, starts, go) = <(Arc<Bodies>, Arc<AtomicUsize>, Arc<Notify>)>::default();
+        let deadline = Instant::now();
+        let (before, after) = (
+            deadline - Duration::from_secs(1),
+            deadline + Duration::from_secs(1),
+        );
+        assert!(!flights.any_overdue(after));
+        let task = join(&flights, "text", deadline, &starts, &go).await;
+        assert!(!flights.any_overdue(before));
+        assert!(flights.any_overdue(after));
+        go.notify_waiters();
+        task.await.unwrap();
+        assert!(!flights.any_overdue(after));
+
+        let crash = flights.join("crash", deadline, || async { panic!("on purpose") });
+        assert_eq!(crash.await, None);
+        assert!(!flights.any_overdue(after));
     }
 
     #[tokio::test]

@@ -14,10 +14,11 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tracing::debug;
+use tokio::time::timeout;
+use tracing::{debug, warn};
 
 use super::flight::Flights;
-use super::{Server, landing, negotiation};
+use super::{DEFAULT_LOOK, Server, landing, negotiation};
 use crate::metrics::{self, Format};
 use crate::observation::Observation;
 
@@ -33,6 +34,13 @@ const SHARED_FOR: Duration = Duration::from_secs(1);
 /// 32 MiB on, glibc takes every block from the kernel and gives it back as soon as it is freed;
 /// smaller ones stay in the heaps of the threads that made them.
 const ROOM: usize = 33 * 1024 * 1024;
+
+/// How long systemd waits at most, once the exporter listens, until it is told that the start is
+/// over; the units are known in a fraction of a second where the bus is there.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// A look that has not ended so long after its deadline never will.
+const OVERDUE: Duration = Duration::from_secs(5);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -168,7 +176,7 @@ impl Routes {
                 }
             }
         };
-        let refused = match tokio::time::timeout(patience.answer, body).await {
+        let refused = match timeout(patience.answer, body).await {
             Ok(Some(Ok(body))) => {
                 let content_type = match format {
                     Format::OpenMetrics => {
@@ -210,6 +218,52 @@ impl Routes {
         }
     }
 
+    /// Looks at the host, or waits for the look that is under way, and tells systemd what was
+    /// seen. `None` if the look panicked.
+    fn look(&self, deadline: Instant) -> impl Future<Output = Option<Arc<Observation>>> + use<> {
+        let looks = self.looks.clone();
+        let (host, service) = (self.server.host.clone(), self.server.service.clone());
+        async move {
+            let look = || async move {
+                let observation = Arc::new(host.look(deadline).await);
+                service.saw(&observation);
+                observation
+            };
+            looks.join((), deadline, look).await
+        }
+    }
+
+    /// Tells systemd that the start is over, and how the host stands: the one look that nobody
+    /// else asked for, and only where somebody hears of it.
+    pub async fn tell_start(&self) {
+        let Server { host, service, .. } = &self.server;
+        if !service.is_heard() {
+            return;
+        }
+        // Where the units stay unknown, systemd must not take the start for a failed one.
+        if timeout(READY_WITHIN, host.ready()).await.is_err() {
+            warn!("the units are not known yet, the exporter serves what else there is");
+        }
+        service.ready();
+        self.look(Instant::now() + DEFAULT_LOOK).await;
+    }
+
+    /// Feeds systemd's watchdog while the exporter does its work.
+    pub async fn feed_watchdog(&self) {
+        let Server { host, service, .. } = &self.server;
+        let is_well = || {
+            if !host.is_watched() {
+                return Err("the task that follows systemd crashed");
+            }
+            let since = Instant::now().checked_sub(OVERDUE);
+            if since.is_some_and(|since| self.looks.any_overdue(since)) {
+                return Err("a look at the host does not come to its end");
+            }
+            Ok(())
+        };
+        service.feed_watchdog(is_well).await;
+    }
+
     /// The latest body of this kind, if it is young and still on its way to somebody.
     fn shared(&self, kind: Kind) -> Option<Arc<Body>> {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -228,14 +282,11 @@ impl Routes {
             .places
             .as_ref()
             .map(|places| places.clone().try_acquire_owned());
-        let looks = self.looks.clone();
-        let host = self.server.host.clone();
+        let look = self.look(deadline);
         let latest = self.latest.clone();
         async move {
             let place = place.transpose().map_err(|_| Refusal::TooMany)?;
-            let look = || async move { Arc::new(host.look(deadline).await) };
-            let observation = looks.join((), deadline, look).await;
-            let observation = observation.ok_or(Refusal::Crashed)?;
+            let observation = look.await.ok_or(Refusal::Crashed)?;
             let bytes = encode(observation, kind).await?;
             let body = Arc::new(Body {
                 bytes,

@@ -28,6 +28,7 @@ mod package;
 mod prometheus;
 mod restarts;
 mod server;
+mod service;
 mod snapshot;
 mod stack;
 mod unit_files;

@@ -28,6 +28,8 @@ pub struct Case {
     pub next: [&'static str; 3],
     /// Only on Debian 13's systemd and tools.
     pub only_257: bool,
+    /// Only where the kernel's fs.protected_regular is on, or only where it is off.
+    pub protected_regular: Option<bool>,
 }
 
 const fn case(
@@ -51,6 +53,7 @@ const fn case(
         truth_then: truth,
         next: [truth; 3],
         only_257: false,
+        protected_regular: None,
     }
 }
 
@@ -96,6 +99,13 @@ impl Case {
     const fn only_257(self) -> Self {
         Self {
             only_257: true,
+            ..self
+        }
+    }
+
+    const fn protected_regular(self, is_on: bool) -> Self {
+        Self {
+            protected_regular: Some(is_on),
             ..self
         }
     }
@@ -214,7 +224,8 @@ pub const CASES: &[Case] = &[
     case("084", "strict with LogsDirectory=", "", "User=qt\nProtectSystem=strict\nLogsDirectory=c@", "/var/log/c@", "ok"),
     case("085", "strict with RuntimeDirectory=", "", "User=qt\nProtectSystem=strict\nRuntimeDirectory=c@", "/run/c@", "ok"),
     case("086", "root's file in /tmp, open to all", "file /tmp/@ root 0666", QT, "/tmp/@", "ok").file(),
-    case("087", "root, somebody else's file in /tmp", "file /tmp/@ qt 0666", "", "/tmp/@", "denied").file(),
+    case("087", "root, somebody else's file in /tmp", "file /tmp/@ qt 0666", "", "/tmp/@", "denied").file().protected_regular(true),
+    case("088", "the same, unprotected", "file /tmp/@ qt 0666", "", "/tmp/@", "ok").file().protected_regular(false),
     case("089", "ReadWritePaths= names nothing", "own /srv/@", "User=qt\nReadWritePaths=/srv/@/no", "/srv/@", "dead").said("start_fails"),
     case("090", "ReadWritePaths= names perhaps nothing", "own /srv/@", "User=qt\nProtectSystem=strict\nReadWritePaths=-/srv/@/no", "/srv/@", "read_only"),
     case("091", "User= is nobody", "own /srv/@", "User=nosuchuser", "/srv/@", "dead").said("start_fails"),

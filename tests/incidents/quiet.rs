@@ -3,8 +3,11 @@
 //! But for a clock that steps: there is no namespace for the time of day, and neither the exporter nor
 //! Prometheus asks the C library for it, where something preloaded could give another one.
 
+use rustix::process::Signal;
+
 use crate::machine::{Machine, Systemd};
 use crate::replay::{Replay, deployment};
+use crate::wait::{PATIENCE, wait_for};
 use crate::world::RUNNING;
 
 #[test]
@@ -43,6 +46,12 @@ fn quiet(systemd: Systemd, name: &'static str) {
     );
     machine.sh("systemctl daemon-reload; systemctl enable --quiet --now quantum-report.timer");
 
+    // A sixth of what is usual, as the alerts wait a fifteenth.
+    machine.write_file(
+        "/run/systemd/system/baseline-exporter.service.d/watchdog.conf",
+        "[Service]\nType=notify\nWatchdogSec=5s\nRestart=always\nLimitCORE=0\n",
+    );
+
     let mut replay = Replay::start(name, &machine);
     for event in [
         restart_one_by_one,
@@ -52,6 +61,7 @@ fn quiet(systemd: Systemd, name: &'static str) {
         one_crash,
         a_stranger_fails_and_heals,
         start_and_stop_jobs,
+        the_exporter_hangs,
     ] {
         replay.inject(event);
         replay.all_is_well();
@@ -114,4 +124,19 @@ fn start_and_stop_jobs(machine: &Machine) {
         machine.run(&["systemd-run", "--wait", "--quiet", "--collect", "/bin/true"]);
         machine.systemctl(&["start", "quantum-report.service"]);
     }
+}
+
+/// Nobody answers Prometheus until systemd's watchdog has killed it and another one is up.
+fn the_exporter_hangs(machine: &Machine) {
+    let exporter = "baseline-exporter.service";
+    let restarts = machine.property(exporter, "NRestarts");
+    machine.signal(machine.pid_of(exporter), Signal::STOP);
+    wait_for("another exporter", PATIENCE, || {
+        let show = ["NRestarts", "ActiveState"].map(|it| machine.property(exporter, it));
+        if show[0] != restarts && show[1] == "active" {
+            Ok(())
+        } else {
+            Err(format!("{show:?}"))
+        }
+    });
 }
