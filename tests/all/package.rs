@@ -1,6 +1,7 @@
 //! The Debian package on real machines: installed, given more rights, upgraded, removed and purged; and
 //! the same by hand, as the README has it.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
 
@@ -9,10 +10,10 @@ use crate::metrics::Metrics;
 use crate::server::Server;
 use crate::wait::{PATIENCE, wait_for};
 
-const SERVICE: &str = "baseline-exporter.service";
-const PORT: u16 = 20107;
+pub const SERVICE: &str = "baseline-exporter.service";
+pub const PORT: u16 = 20107;
 const README: &str = include_str!("../../README.md");
-const BASELINE: &str = "/etc/baseline-exporter/baseline.yml";
+pub const BASELINE: &str = "/etc/baseline-exporter/baseline.yml";
 
 /// What systemd-analyze may count at most, by level.
 const EXPOSURE: f64 = 1.7;
@@ -61,11 +62,7 @@ fn life_of_a_package(systemd: Systemd) {
 
     upgrade(&machine);
     remove(&machine);
-    let purged = files(&machine);
-    let left: Vec<_> = purged
-        .lines()
-        .filter(|file| !before.contains(file))
-        .collect();
+    let left: Vec<_> = files(&machine).difference(&before).cloned().collect();
     assert!(left.is_empty(), "{left:?}");
     by_hand(&machine);
 }
@@ -119,12 +116,13 @@ fn readme(heading: &str) -> String {
     commands.map(|line| format!("{line}\n")).collect()
 }
 
-/// What lies where packages put things.
-fn files(machine: &Machine) -> String {
-    machine.sh(
+/// What lies where packages put things, without what dpkg and its hooks, and logind, write for themselves.
+fn files(machine: &Machine) -> BTreeSet<String> {
+    let found = machine.sh(
         "find /etc /usr /var/lib -xdev -not -path '/var/lib/dpkg/*' -not -path '/var/lib/apt/*' \
-        -not -path '/etc/*-' | sort",
-    )
+        -not -path '/etc/*-' -not -path '/var/lib/PackageKit/*' -not -path '/var/lib/systemd/linger'",
+    );
+    found.lines().map(str::to_owned).collect()
 }
 
 /// The status of each check.
@@ -270,7 +268,8 @@ fn deployment(machine: &Machine) {
     );
     machine.sh("rm /etc/systemd/system/baseline-exporter.service.d/{ptrace,journal}.conf");
     machine.systemctl(&["stop", "quantum-says.service", "quantum-own.service"]);
-    machine.sh("rm /etc/systemd/system/quantum-{says,own}.service");
+    machine.sh("systemctl clean quantum-own.service
+        rm /etc/systemd/system/quantum-{says,own}.service /usr/local/bin/says");
     machine.systemctl(&["daemon-reload"]);
 }
 
