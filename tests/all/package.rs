@@ -16,7 +16,7 @@ const README: &str = include_str!("../../README.md");
 pub const BASELINE: &str = "/etc/baseline-exporter/baseline.yml";
 
 /// What systemd-analyze may count at most, by level.
-const EXPOSURE: f64 = 1.7;
+const EXPOSURE: f64 = 1.9;
 const EXPOSURE_TIGHT: f64 = 1.5;
 
 #[test]
@@ -268,7 +268,7 @@ fn deployment(machine: &Machine) {
     );
     machine.sh("rm /etc/systemd/system/baseline-exporter.service.d/{ptrace,journal}.conf");
     machine.systemctl(&["stop", "quantum-says.service", "quantum-own.service"]);
-    machine.sh("systemctl clean quantum-own.service
+    machine.sh("systemctl clean --what=state quantum-own.service
         rm /etc/systemd/system/quantum-{says,own}.service /usr/local/bin/says");
     machine.systemctl(&["daemon-reload"]);
 }

@@ -342,10 +342,10 @@ fn exporters<'m>(machine: &'m Machine, cases: &[&Case]) -> [Server<'m>; 3] {
 }
 
 /// The levels of the packaged exporter, and how many cases each may be blind for: its user is nobody else's.
-const PACKAGED: [(&str, usize); 2] = [("default", 100), ("ptrace", 100)];
+const PACKAGED: [(&str, usize); 3] = [("default", 18), ("ptrace", 1), ("ptrace and tight", 1)];
 
 /// What the exporter of the package says at each of its levels, from the sandbox that it comes with.
-fn packaged<'c>(machine: &Machine, cases: &[&'c Case]) -> [BTreeMap<&'c str, (String, String)>; 2] {
+fn packaged<'c>(machine: &Machine, cases: &[&'c Case]) -> [BTreeMap<&'c str, (String, String)>; 3] {
     // The service that set it up has its name.
     machine.systemctl(&["stop", package::SERVICE]);
     machine.sh("rm /run/systemd/system/baseline-exporter.service");
@@ -354,9 +354,11 @@ fn packaged<'c>(machine: &Machine, cases: &[&'c Case]) -> [BTreeMap<&'c str, (St
     machine.systemctl(&["restart", package::SERVICE]);
     let exporter = Server::of(machine, package::SERVICE, package::PORT);
     let default = settled(&exporter, cases);
-    machine.level("ptrace");
-    let exporter = Server::of(machine, package::SERVICE, package::PORT);
-    [default, settled(&exporter, cases)]
+    let with = |level| {
+        machine.level(level);
+        settled(&Server::of(machine, package::SERVICE, package::PORT), cases)
+    };
+    [default, with("ptrace"), with("tight")]
 }
 
 /// What an exporter says of each case, now and for the next start, once no unit is just starting and
