@@ -171,6 +171,15 @@ pub struct UnitFiles {
 }
 
 impl Baseline {
+    /// The baseline of this file, as [`load`](Self::load) reads it; without one, that which is
+    /// compiled in.
+    pub fn of(file: Option<&Path>) -> Result<Self, Mistakes> {
+        match file {
+            Some(path) => Self::load(path),
+            None => Ok(Self::embedded()),
+        }
+    }
+
     /// Reads the file at `path`, or says everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, Mistakes> {
         let source = path.display().to_string();

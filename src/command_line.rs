@@ -157,6 +157,10 @@ pub struct Web {
         default_value_t = 40
     )]
     pub max_requests: usize,
+    /// Let whoever can connect ask for a reload, by POST or PUT to /-/reload; SIGHUP does the same
+    /// in any case
+    #[arg(long = "web.enable-lifecycle", global = true)]
+    pub enable_lifecycle: bool,
 }
 
 /// How it is logged.

@@ -61,6 +61,11 @@ pub struct Check {
     pub expected: String,
     /// What was seen, for a person; or why nothing was.
     pub seen: String,
+    /// How many the baseline wants: units that run, names that resolve...; 0 where it wants none of
+    /// something bad, `None` where the list of them could not be read.
+    pub wanted: Option<usize>,
+    /// How many of those were seen; `None` where nothing could be.
+    pub found: Option<usize>,
 }
 
 /// The three answers.
@@ -377,6 +382,8 @@ pub fn judge(observation: &Observation) -> Findings {
                     status: Status::Unknown,
                     expected: check.expected(baseline),
                     seen: reason.clone(),
+                    wanted: Some(check.wanted(baseline)),
+                    found: None,
                 })
                 .collect(),
             units: Vec::new(),
@@ -472,17 +479,17 @@ impl Documented {
             .is_none_or(|list| baseline.units.iter().any(|unit| unit.expected == list))
     }
 
+    fn wanted(&self, baseline: &baseline::Systemd) -> usize {
+        let units = baseline.units.iter();
+        units
+            .filter(|unit| self.about == Some(unit.expected))
+            .count()
+    }
+
     fn expected(&self, baseline: &baseline::Systemd) -> String {
-        let count = |list| {
-            baseline
-                .units
-                .iter()
-                .filter(|unit| unit.expected == list)
-                .count()
-        };
         match self.about {
             None => "none".to_owned(),
-            Some(list) => format!("{} {}", count(list), list.as_str()),
+            Some(list) => format!("{} {}", self.wanted(baseline), list.as_str()),
         }
     }
 
@@ -511,16 +518,17 @@ impl Documented {
                 .collect(),
         };
         bad.sort_unstable();
+        let found = match self.about {
+            None => bad.len(),
+            Some(list) => of_list(list).count() - bad.len(),
+        };
         let seen = match (self.about, bad.is_empty()) {
             (None, true) => "none".to_owned(),
-            (None, false) => format!("{}: {}", bad.len(), bad.join(", ")),
-            (Some(list), true) => format!("{} {}", of_list(list).count(), list.as_str()),
-            (Some(list), false) => format!(
-                "{} {}, not so: {}",
-                of_list(list).count() - bad.len(),
-                list.as_str(),
-                bad.join(", ")
-            ),
+            (None, false) => format!("{found}: {}", bad.join(", ")),
+            (Some(list), true) => format!("{found} {}", list.as_str()),
+            (Some(list), false) => {
+                format!("{found} {}, not so: {}", list.as_str(), bad.join(", "))
+            }
         };
         let status = if bad.is_empty() {
             Status::Holds
@@ -532,6 +540,8 @@ impl Documented {
             status,
             expected: self.expected(baseline),
             seen,
+            wanted: Some(self.wanted(baseline)),
+            found: Some(found),
         }
     }
 }

@@ -108,7 +108,7 @@ impl Journal {
 
     /// Drops the clues of all units but these, which are the ones that still fail.
     pub fn forget_all_but(&self, failing: &[Arc<Unit>]) {
-        self.ledger().forget_all_but(failing);
+        self.ledger().forget_all_but(failing, Instant::now());
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -285,12 +285,14 @@ impl Ledger {
     }
 
     /// When they were read stays: a unit that comes and goes is not read any more often.
-    fn forget_all_but(&mut self, failing: &[Arc<Unit>]) {
-        for (name, reading) in &mut self.units {
-            if !failing.iter().any(|unit| unit.name == *name) {
-                reading.clue = None;
+    fn forget_all_but(&mut self, failing: &[Arc<Unit>], now: Instant) {
+        self.units.retain(|name, reading| {
+            if failing.iter().any(|unit| unit.name == *name) {
+                return true;
             }
-        }
+            reading.clue = None;
+            now.saturating_duration_since(reading.begun) < UNIT_INTERVAL
+        });
     }
 }
 
@@ -449,8 +451,18 @@ mod tests {
             ledger.begin(&name.into(), &failure(1), now);
             ledger.end(name, Ok(some_clue()), now);
         }
-        ledger.forget_all_but(&[Arc::new(Unit::new("b.service", 0))]);
+        let failing = [Arc::new(Unit::new("b.service", 0))];
+        ledger.forget_all_but(&failing, now);
         assert_eq!(ledger.known("a.service"), None);
+        assert_eq!(ledger.known("b.service"), some_clue());
+        assert!(!ledger.begin(&"a.service".into(), &failure(2), now));
+
+        ledger.forget_all_but(&failing, now + UNIT_INTERVAL);
+        assert_eq!(
+            ledger.units.len(),
+            1,
+            "a unit that is long well leaves nothing"
+        );
         assert_eq!(ledger.known("b.service"), some_clue());
     }
 

@@ -9,6 +9,7 @@ mod metrics;
 mod observation;
 mod probe;
 mod process;
+mod reload;
 mod report;
 mod server;
 mod service;
@@ -30,6 +31,7 @@ use crate::baseline::Baseline;
 use crate::command_line::{Command, CommandLine, Config, Output};
 use crate::findings::Status;
 use crate::observation::Host;
+use crate::reload::Reload;
 use crate::server::Server;
 use crate::service::Service;
 use crate::snapshot::restore::{self, Plan};
@@ -194,13 +196,16 @@ fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
     let service = Service::from_environment()?;
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
+        let host = Arc::new(Host::watch(baseline));
+        let service = Arc::new(service);
+        let file = line.config.file.clone();
         let server = Server {
-            deployment: baseline.deployment.clone(),
-            baseline_source: baseline.source.clone(),
+            reload: Arc::new(Reload::new(file, host.clone(), service.clone())),
+            lifecycle: line.web.enable_lifecycle,
             telemetry_path: line.web.telemetry_path.clone(),
             max_requests: line.web.max_requests,
-            host: Arc::new(Host::watch(baseline)),
-            service: Arc::new(service),
+            host,
+            service,
         };
         server.run(listeners).await
     });
@@ -211,10 +216,7 @@ fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
 
 /// The baseline of `--config.file`, else the one that is compiled in.
 fn load(config: &Config) -> Result<Baseline, baseline::Mistakes> {
-    match &config.file {
-        Some(path) => Baseline::load(path),
-        None => Ok(Baseline::embedded()),
-    }
+    Baseline::of(config.file.as_deref())
 }
 
 /// One thread for everything that awaits; a few more for calls that block.

@@ -6,6 +6,7 @@ mod dependencies;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -80,6 +81,7 @@ impl Collector for Exposition {
             clues: _,
             took,
             link,
+            last_reload,
             process,
         } = &*self.observation;
         let probes = [
@@ -166,6 +168,20 @@ impl Collector for Exposition {
             |m| counter(m, &NONE, link.corrections),
         )?;
         families.gauge(
+            "baseline_exporter_config_last_reload_successful",
+            "1 if the baseline could be read when it was last read, at the start or again; 0: the one before is in force",
+            |m| gauge(m, &NONE, u32::from(last_reload.successful)),
+        )?;
+        families.gauge(
+            "baseline_exporter_config_last_reload_success_timestamp_seconds",
+            "When the baseline in force was read, in seconds since the epoch",
+            // A clock before 1970 tells no time.
+            |m| match last_reload.success_at.duration_since(UNIX_EPOCH) {
+                Ok(since) => gauge(m, &NONE, since.as_secs()),
+                Err(_) => Ok(()),
+            },
+        )?;
+        families.gauge(
             "baseline_exporter_probe_duration_seconds",
             "How long looking took",
             |m| {
@@ -226,6 +242,34 @@ fn encode_findings(families: &mut Families<'_>, findings: &Findings, known: bool
                 for status in Status::ALL {
                     let labels = [("check", check.name), ("status", status.word())];
                     gauge(m, &labels, u32::from(check.status == status))?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "baseline_check_expected",
+        "How many the check wants: units that run, names that resolve, files as in the snapshot; 0 where it wants nothing of a kind",
+        |m| {
+            for check in &findings.checks {
+                if let Some(wanted) = check.wanted {
+                    gauge(m, &[("check", check.name)], u64::try_from(wanted).unwrap_or(u64::MAX))?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "baseline_check_seen",
+        "How many of these were seen; no series where nothing could be seen",
+        |m| {
+            for check in &findings.checks {
+                if let Some(found) = check.found {
+                    gauge(
+                        m,
+                        &[("check", check.name)],
+                        u64::try_from(found).unwrap_or(u64::MAX),
+                    )?;
                 }
             }
             Ok(())
@@ -756,7 +800,7 @@ mod tests {
 
     use super::*;
     use crate::baseline::Baseline;
-    use crate::observation::Took;
+    use crate::observation::{LastReload, Took};
     use crate::probe::hostname::{self, Answer, Lookup, Persistence, Resolver};
     use crate::probe::redis::{self, Failure, Phase, Redis};
     use crate::probe::unit_files::{self, Dangling, Difference, Drift, Effect, Why};
@@ -905,7 +949,7 @@ unit_files: {snapshot: /var/lib/snapshot}
             }]),
             drift: Some(Ok(Drift {
                 digest: "00ff".to_owned(),
-                taken: Some(std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000)),
+                taken: Some(UNIX_EPOCH + Duration::from_secs(1_600_000_000)),
                 files: vec![
                     file("loops.service", Some(Difference::Modified)),
                     file("new.service", Some(Difference::Extra)),
@@ -1075,6 +1119,11 @@ unit_files: {snapshot: /var/lib/snapshot}
                 resyncs: 4,
                 corrections: 0,
             },
+            last_reload: LastReload {
+                number: 3,
+                successful: false,
+                success_at: UNIX_EPOCH + Duration::from_secs(1_700_000_100),
+            },
             process: Process {
                 cpu_seconds: Some(0.25),
                 resident_bytes: Some(8 << 20),
@@ -1175,6 +1224,8 @@ unit_files: {snapshot: /var/lib/snapshot}
         ] {
             let series = format!("baseline_check{{check=\"{check}\",status=\"unknown\"}} 1\n");
             assert!(text.contains(&series), "{text}");
+            let seen = format!("baseline_check_seen{{check=\"{check}\"}}");
+            assert!(!text.contains(&seen), "{text}");
         }
         assert!(text.contains("baseline_exporter_probe_success{probe=\"units\"} 0\n"));
         assert!(text.contains("baseline_exporter_bus_connected{} 0\n"));

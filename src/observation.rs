@@ -1,8 +1,8 @@
 //! One look at the host: everything that metrics, the page and the report are made of.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::join_all;
 
@@ -39,8 +39,21 @@ pub struct Observation {
     pub took: Took,
     /// How the connection to systemd has fared.
     pub link: Link,
+    /// How the baseline was last read.
+    pub last_reload: LastReload,
     /// The exporter's own process.
     pub process: Process,
+}
+
+/// How the baseline was last read. The start counts as a reload, and a successful one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastReload {
+    /// Reloads since the start, whatever came of them.
+    pub number: u64,
+    /// False if the baseline could not be read: the one before stayed in force.
+    pub successful: bool,
+    /// When the one in force was read.
+    pub success_at: SystemTime,
 }
 
 /// How long it took to look.
@@ -78,7 +91,8 @@ pub struct Observed {
 /// The host as it can be looked at.
 #[derive(Debug)]
 pub struct Host {
-    baseline: Arc<Baseline>,
+    /// What it is compared with from the next look on, and how that was read.
+    current: Mutex<(Arc<Baseline>, LastReload)>,
     watch: Watch,
     hierarchies: Arc<Hierarchies>,
     workers: Workers,
@@ -89,9 +103,15 @@ pub struct Host {
 impl Host {
     /// Starts to watch this host, on the current tokio runtime.
     pub fn watch(baseline: Baseline) -> Self {
+        let baseline = Arc::new(baseline);
+        let last_reload = LastReload {
+            number: 0,
+            successful: true,
+            success_at: SystemTime::now(),
+        };
         Self {
-            watch: Watch::start(&baseline.systemd),
-            baseline: Arc::new(baseline),
+            watch: Watch::start(&baseline),
+            current: Mutex::new((baseline, last_reload)),
             hierarchies: Arc::new(Hierarchies::mounted()),
             workers: Workers::default(),
             journal: Journal::default(),
@@ -99,8 +119,45 @@ impl Host {
         }
     }
 
+    /// Compares with this baseline from now on; looks that are under way end with the one that
+    /// they began with.
+    pub fn follow(&self, baseline: Baseline) {
+        let baseline = Arc::new(baseline);
+        self.watch.follow(&baseline);
+        let mut current = self.current();
+        let number = current.1.number + 1;
+        let last_reload = LastReload {
+            number,
+            successful: true,
+            success_at: SystemTime::now(),
+        };
+        *current = (baseline, last_reload);
+    }
+
+    /// Remembers that the baseline could not be read again: the one in force stays.
+    pub fn keep_baseline(&self) {
+        let (_, last_reload) = &mut *self.current();
+        last_reload.number += 1;
+        last_reload.successful = false;
+    }
+
+    /// The baseline in force.
+    pub fn baseline(&self) -> Arc<Baseline> {
+        self.current().0.clone()
+    }
+
+    /// Reloads since the start: looks before and after one tell different things.
+    pub fn reloads(&self) -> u64 {
+        self.current().1.number
+    }
+
+    fn current(&self) -> MutexGuard<'_, (Arc<Baseline>, LastReload)> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Looks at everything at once; what did not answer by `deadline` is unknown in the result.
     pub async fn look(&self, deadline: Instant) -> Observation {
+        let (baseline, last_reload) = self.current().clone();
         let Baseline {
             deployment: _,
             version: _,
@@ -110,7 +167,7 @@ impl Host {
             redis,
             write_paths,
             unit_files: _,
-        } = &*self.baseline;
+        } = &*baseline;
         // Names that are looked up as a service wait for the word on that service.
         let (of_units, of_host): (Vec<_>, Vec<_>) = hostnames
             .iter()
@@ -122,7 +179,7 @@ impl Host {
 
         let units = async {
             let started = Instant::now();
-            let told = self.watch.units(deadline.into()).await;
+            let told = self.watch.units(&baseline, deadline.into()).await;
             // At the same moment: nothing is awaited in between.
             let link = self.watch.link();
             let watched = told.as_ref().map(|units| units.watched.clone());
@@ -162,7 +219,7 @@ impl Host {
             timed(hostname::probe(&of_host, &[], workers, probe_until)),
             timed(redis::probe(redis, workers, probe_until)),
             timed(unit_files::probe(
-                &self.baseline,
+                &baseline,
                 &unit_path,
                 &self.unit_files,
                 workers,
@@ -177,15 +234,16 @@ impl Host {
             unit_files: unit_files_took,
         };
         Observation {
-            baseline: self.baseline.clone(),
-            units,
             hostnames: in_order(hostnames, of_host.0, of_units.0),
+            baseline,
+            units,
             redis,
             write_paths,
             unit_files,
             clues,
             took,
             link,
+            last_reload,
             process: Process::read(),
         }
     }
@@ -245,6 +303,11 @@ impl Host {
     /// Waits until the units are known.
     pub async fn ready(&self) {
         self.watch.ready().await;
+    }
+
+    /// Waits until the units of the baseline in force were read, or systemd cannot be asked.
+    pub async fn read(&self) {
+        self.watch.read().await;
     }
 
     /// True while the units are followed, or it is tried; false after a crash, which is a mistake

@@ -228,7 +228,7 @@ mod tests {
 
     use super::*;
     use crate::baseline::Baseline;
-    use crate::observation::Took;
+    use crate::observation::{LastReload, Took};
     use crate::probe::unit_files::UnitFiles;
     use crate::process::Process;
     use crate::systemd::Link;
@@ -253,6 +253,11 @@ mod tests {
                 received: 0,
                 resyncs: 0,
                 corrections: 0,
+            },
+            last_reload: LastReload {
+                number: 0,
+                successful: true,
+                success_at: std::time::UNIX_EPOCH,
             },
             process: Process::default(),
         }

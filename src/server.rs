@@ -35,6 +35,7 @@ pub use self::negotiation::DEFAULT_LOOK;
 use self::routes::Routes;
 pub use self::routes::telemetry_path;
 use crate::observation::Host;
+use crate::reload::Reload;
 use crate::service::Service;
 
 /// How often connections are looked through for those that have had their time.
@@ -59,10 +60,10 @@ pub struct Server {
     pub host: Arc<Host>,
     /// Who is told how it goes.
     pub service: Arc<Service>,
-    /// The baseline's name for the deployment.
-    pub deployment: String,
-    /// Where the baseline came from: `embedded`, or its path.
-    pub baseline_source: String,
+    /// What SIGHUP does, and POST where it may.
+    pub reload: Arc<Reload>,
+    /// `--web.enable-lifecycle`: whether whoever can connect may ask for a reload.
+    pub lifecycle: bool,
     /// The path of the metrics, as [`telemetry_path`] let it pass.
     pub telemetry_path: String,
     /// How many bodies of metrics may be in the making or on their way; 0 is no limit.
@@ -74,6 +75,7 @@ impl Server {
     /// with the status that a shell gives for it. Fails only before the first connection.
     pub async fn run(self, listeners: Vec<StdListener>) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::install()?;
+        let mut hangup = signal(SignalKind::hangup()).context("installing a signal handler")?;
         let listeners = listeners
             .into_iter()
             .map(TcpListener::from_std)
@@ -90,6 +92,14 @@ impl Server {
         let routes = Arc::new(Routes::new(self));
         let told = routes.clone();
         tokio::spawn(async move { told.tell_start().await });
+        let reloaded = routes.clone();
+        tokio::spawn(async move {
+            // Those that come during a reload are one more.
+            while hangup.recv().await.is_some() {
+                // Told to systemd and to the log.
+                drop(reloaded.reload().await);
+            }
+        });
         let fed = routes.clone();
         tokio::spawn(async move { fed.feed_watchdog().await });
         let graceful = GracefulShutdown::new();

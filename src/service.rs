@@ -12,6 +12,7 @@ use tracing::warn;
 
 use crate::findings::{self, Check, Status};
 use crate::observation::Observation;
+use crate::systemd;
 
 /// The manager's end, as the environment names it. Says nothing where it names none.
 #[derive(Debug)]
@@ -81,7 +82,13 @@ impl Service {
         self.manager.is_some()
     }
 
-    /// The start is over.
+    /// The baseline is being read again, until it is ready.
+    pub fn reloading(&self) {
+        let now = systemd::monotonic_micros();
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
+    }
+
+    /// The start or a reload is over.
     pub fn ready(&self) {
         self.tell("READY=1");
     }
@@ -98,7 +105,8 @@ impl Service {
         }
         let checks = findings::judge(observation).checks;
         let blind = observation.units.as_ref().err();
-        let line = status_line(&checks, blind.map(String::as_str));
+        let is_reloaded = observation.last_reload.successful;
+        let line = status_line(&checks, blind.map(String::as_str), is_reloaded);
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if *status != line && self.tell(&format!("STATUS={line}")) {
             *status = line;
@@ -162,8 +170,9 @@ impl Manager {
     }
 }
 
-/// How the host stands against its baseline, in one line; and why its units cannot be told, if so.
-fn status_line(checks: &[Check], blind: Option<&str>) -> String {
+/// How the host stands against its baseline, in one line; why its units cannot be told, if so; and
+/// whether the baseline is the one that was last to be read.
+fn status_line(checks: &[Check], blind: Option<&str>, is_reloaded: bool) -> String {
     let named = |wanted| {
         let names = checks.iter().filter(|check| check.status == wanted);
         names.map(|check| check.name).collect::<Vec<_>>()
@@ -187,6 +196,9 @@ fn status_line(checks: &[Check], blind: Option<&str>) -> String {
     }
     if let Some(reason) = blind {
         line.push_str(&format!("; the units cannot be told: {reason}"));
+    }
+    if !is_reloaded {
+        line.push_str("; the baseline could not be read again, the one before stays: see the log");
     }
     // One line of the message is one of its fields.
     line.replace('\n', " ")
@@ -227,8 +239,16 @@ mod tests {
         let (socket, service) = service(&directory, &[]);
         assert!(service.is_heard());
         service.ready();
+        let before = systemd::monotonic_micros();
+        service.reloading();
         service.stopping();
         assert_eq!(next(&socket), "READY=1");
+        let reloading = next(&socket);
+        let micros = reloading
+            .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
+            .unwrap();
+        let micros: u64 = micros.parse().unwrap();
+        assert!((before..=systemd::monotonic_micros()).contains(&micros));
         assert_eq!(next(&socket), "STOPPING=1");
     }
 
@@ -337,8 +357,10 @@ mod tests {
                 status: *status,
                 expected: String::new(),
                 seen: String::new(),
+                wanted: None,
+                found: None,
             };
-            status_line(&statuses.iter().map(check).collect::<Vec<_>>(), blind)
+            status_line(&statuses.iter().map(check).collect::<Vec<_>>(), blind, true)
         };
         let (holds, violated, unknown) = (Status::Holds, Status::Violated, Status::Unknown);
         assert_eq!(
@@ -356,6 +378,10 @@ mod tests {
         assert_eq!(
             line(&[("a", unknown)], Some("no bus\nREADY=1")),
             "0 of 1 checks hold, unknown: a; the units cannot be told: no bus READY=1"
+        );
+        assert_eq!(
+            status_line(&[], None, false),
+            "0 of 0 checks hold; the baseline could not be read again, the one before stays: see the log"
         );
     }
 }

@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
-use crate::baseline;
+use crate::baseline::Baseline;
 pub use table::Others;
 use table::Table;
 use unit::{Stamp, Unit};
@@ -96,8 +96,9 @@ pub struct Link {
 /// How far the table can be trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
-    /// The first connection has not got as far as a full reading.
-    Starting,
+    /// Not everything that is watched was read yet: since the start, or since the baseline was
+    /// read again.
+    Reading,
     /// The table is what systemd says.
     Current,
     /// It is not, and why.
@@ -122,22 +123,20 @@ struct Shared {
     reconnects: AtomicU64,
     resyncs: AtomicU64,
     corrections: AtomicU64,
-    /// How often the table is compared with a fresh list.
-    resync: Duration,
+    /// The baseline whose units are watched.
+    baseline: Mutex<Arc<Baseline>>,
+    /// Wakes the watch for another baseline.
+    followed: Notify,
 }
 
 impl Watch {
     /// Starts to watch the units of this baseline, on the current tokio runtime.
-    pub fn start(baseline: &baseline::Systemd) -> Self {
-        let names = baseline.units.iter().map(|unit| unit.name.as_str());
+    pub fn start(baseline: &Arc<Baseline>) -> Self {
+        let (names, patterns) = watched(baseline);
         let shared = Arc::new(Shared {
-            table: Mutex::new(Table::new(
-                names,
-                baseline.watch.clone(),
-                monotonic_micros(),
-            )),
+            table: Mutex::new(Table::new(names, patterns, monotonic_micros())),
             manager: Mutex::default(),
-            phase: channel::Sender::new(Phase::Starting),
+            phase: channel::Sender::new(Phase::Reading),
             heard: channel::Sender::new(Instant::now()),
             looked_at: Mutex::default(),
             looked: Notify::new(),
@@ -146,7 +145,8 @@ impl Watch {
             reconnects: AtomicU64::new(0),
             resyncs: AtomicU64::new(0),
             corrections: AtomicU64::new(0),
-            resync: baseline.resync,
+            baseline: Mutex::new(baseline.clone()),
+            followed: Notify::new(),
         });
         let task = shared.clone();
         let task = tokio::spawn(async move { watch::run(&task).await });
@@ -154,6 +154,30 @@ impl Watch {
             shared,
             task: task.abort_handle(),
         }
+    }
+
+    /// Watches the units of this baseline from now on. Those that were watched before keep what
+    /// was counted of them. Looks wait until the others were read, unless systemd cannot be asked.
+    pub fn follow(&self, baseline: &Arc<Baseline>) {
+        let shared = &*self.shared;
+        let (names, patterns) = watched(baseline);
+        // All in one: no reading of the units before may count as one of these.
+        shared.table(|table, now| {
+            table.rewatch(names, patterns, now);
+            shared.set_baseline(baseline);
+            let is_current = *shared.phase.borrow() == Phase::Current;
+            if is_current {
+                shared.set_phase(Phase::Reading);
+            }
+        });
+        shared.followed.notify_one();
+    }
+
+    /// Waits until all that is watched was read, or systemd cannot be asked.
+    pub async fn read(&self) {
+        let mut phase = self.shared.phase.subscribe();
+        // Its sender is as old as this.
+        drop(phase.wait_for(|phase| *phase != Phase::Reading).await);
     }
 
     /// True once the first full reading is in.
@@ -173,13 +197,17 @@ impl Watch {
         !self.task.is_finished()
     }
 
-    /// The units as systemd says they are now; or why that cannot be told. Costs no message:
-    /// waits only while the first reading is on its way, or systemd owes a sign of life.
-    pub async fn units(&self, deadline: Instant) -> Result<Units, String> {
+    /// The units of this baseline as systemd says they are now; or why that cannot be told. Costs
+    /// no message: waits only while the first reading is on its way, or systemd owes a sign of life.
+    pub async fn units(
+        &self,
+        baseline: &Arc<Baseline>,
+        deadline: Instant,
+    ) -> Result<Units, String> {
         let shared = &*self.shared;
         shared.set_looked();
         let mut phase = shared.phase.subscribe();
-        if timeout_at(deadline, phase.wait_for(|phase| *phase != Phase::Starting))
+        if timeout_at(deadline, phase.wait_for(|phase| *phase != Phase::Reading))
             .await
             .is_err()
         {
@@ -188,16 +216,20 @@ impl Watch {
         shared.sign_of_life(deadline).await?;
         match &*phase.borrow() {
             Phase::Current => {}
-            Phase::Starting => return Err("systemd has not told all of its units yet".to_owned()),
+            Phase::Reading => return Err("systemd has not told all of its units yet".to_owned()),
             Phase::Down(reason) => return Err(reason.clone()),
         }
         let (watched, others, now) = shared.table(|table, now| {
+            // The table has other units than the baseline of this look.
+            if !Arc::ptr_eq(&shared.baseline(), baseline) {
+                return Err("the baseline was read again while systemd was waited for".to_owned());
+            }
             let now = Stamp {
                 realtime: realtime_micros(),
                 monotonic: now,
             };
-            (table.show(now.monotonic), table.others().clone(), now)
-        });
+            Ok((table.show(now.monotonic), table.others().clone(), now))
+        })?;
         let manager = shared
             .manager
             .lock()
@@ -243,6 +275,21 @@ impl Shared {
         work(&mut table, monotonic_micros())
     }
 
+    fn baseline(&self) -> Arc<Baseline> {
+        let baseline = self.baseline.lock();
+        baseline.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_baseline(&self, new: &Arc<Baseline>) {
+        let baseline = self.baseline.lock();
+        *baseline.unwrap_or_else(PoisonError::into_inner) = new.clone();
+    }
+
+    /// How often the table is compared with a fresh list.
+    fn resync(&self) -> Duration {
+        self.baseline().systemd.resync
+    }
+
     fn manager(&self, change: impl FnOnce(&mut Manager)) {
         change(&mut self.manager.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -260,7 +307,7 @@ impl Shared {
                 (_, Phase::Down(reason)) => {
                     warn!(%reason, "the units are unknown until systemd can be asked again");
                 }
-                (_, Phase::Starting) => {}
+                (_, Phase::Reading) => {}
             }
             *old = phase;
             true
@@ -320,8 +367,15 @@ impl Shared {
     }
 }
 
+/// The names and the patterns that this baseline wants watched.
+fn watched(baseline: &Baseline) -> (impl Iterator<Item = &str>, Vec<glob::Pattern>) {
+    let systemd = &baseline.systemd;
+    let names = systemd.units.iter().map(|unit| unit.name.as_str());
+    (names, systemd.watch.clone())
+}
+
 /// CLOCK_MONOTONIC in microseconds, the clock of systemd's `*Monotonic` stamps.
-fn monotonic_micros() -> u64 {
+pub fn monotonic_micros() -> u64 {
     micros(ClockId::Monotonic)
 }
 

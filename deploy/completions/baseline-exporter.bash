@@ -41,7 +41,7 @@ _baseline__exporter() {
 
     case "${cmd}" in
         baseline__exporter)
-            opts="-h -V --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --log.level --log.format --help --version serve check snapshot"
+            opts="-h -V --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help --version serve check snapshot"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -79,7 +79,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__check)
-            opts="-h --output --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --log.level --log.format --help"
+            opts="-h --output --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -121,7 +121,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__serve)
-            opts="-h --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --log.level --log.format --help"
+            opts="-h --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -159,7 +159,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__snapshot)
-            opts="-h --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --log.level --log.format --help take diff restore"
+            opts="-h --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help take diff restore"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -197,7 +197,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__snapshot__subcmd__diff)
-            opts="-h --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --log.level --log.format --help"
+            opts="-h --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -235,7 +235,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__snapshot__subcmd__restore)
-            opts="-h --apply --prune --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --log.level --log.format --help"
+            opts="-h --apply --prune --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -273,7 +273,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__snapshot__subcmd__take)
-            opts="-h --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --log.level --log.format --help"
+            opts="-h --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

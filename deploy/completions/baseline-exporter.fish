@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_baseline_exporter_global_optspecs
-    string join \n config.file= config.check web.listen-address= web.telemetry-path= web.max-requests= log.level= log.format= h/help V/version
+    string join \n config.file= config.check web.listen-address= web.telemetry-path= web.max-requests= web.enable-lifecycle log.level= log.format= h/help V/version
 end
 
 function __fish_baseline_exporter_needs_command
@@ -35,6 +35,7 @@ error\t'What failed'"
 complete -c baseline-exporter -n "__fish_baseline_exporter_needs_command" -l log.format -d 'How to write a log line' -r -f -a "logfmt\t'`ts=… level=info msg="…" key=value`'
 json\t'`{"ts":"…","level":"info","msg":"…","key":"value"}`'"
 complete -c baseline-exporter -n "__fish_baseline_exporter_needs_command" -l config.check -d 'Only check the baseline: print a summary, or every mistake in it'
+complete -c baseline-exporter -n "__fish_baseline_exporter_needs_command" -l web.enable-lifecycle -d 'Let whoever can connect ask for a reload, by POST or PUT to /-/reload; SIGHUP does the same in any case'
 complete -c baseline-exporter -n "__fish_baseline_exporter_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c baseline-exporter -n "__fish_baseline_exporter_needs_command" -s V -l version -d 'Print version'
 complete -c baseline-exporter -n "__fish_baseline_exporter_needs_command" -f -a "serve" -d 'Serve metrics until told to stop'
@@ -51,6 +52,7 @@ error\t'What failed'"
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand serve" -l log.format -d 'How to write a log line' -r -f -a "logfmt\t'`ts=… level=info msg="…" key=value`'
 json\t'`{"ts":"…","level":"info","msg":"…","key":"value"}`'"
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand serve" -l config.check -d 'Only check the baseline: print a summary, or every mistake in it'
+complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand serve" -l web.enable-lifecycle -d 'Let whoever can connect ask for a reload, by POST or PUT to /-/reload; SIGHUP does the same in any case'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand check" -l output -d 'How to print the report' -r -f -a "text\t'For people'
 json\t'For programs'"
@@ -65,6 +67,7 @@ error\t'What failed'"
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand check" -l log.format -d 'How to write a log line' -r -f -a "logfmt\t'`ts=… level=info msg="…" key=value`'
 json\t'`{"ts":"…","level":"info","msg":"…","key":"value"}`'"
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand check" -l config.check -d 'Only check the baseline: print a summary, or every mistake in it'
+complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand check" -l web.enable-lifecycle -d 'Let whoever can connect ask for a reload, by POST or PUT to /-/reload; SIGHUP does the same in any case'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -l config.file -d 'The file that says what the deployment looks like when it is healthy [default: the baseline that is built in]' -r -F
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -l web.listen-address -d 'Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100 or host:9100. Without a host: on every address. May be given more than once' -r
@@ -77,6 +80,7 @@ error\t'What failed'"
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -l log.format -d 'How to write a log line' -r -f -a "logfmt\t'`ts=… level=info msg="…" key=value`'
 json\t'`{"ts":"…","level":"info","msg":"…","key":"value"}`'"
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -l config.check -d 'Only check the baseline: print a summary, or every mistake in it'
+complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -l web.enable-lifecycle -d 'Let whoever can connect ask for a reload, by POST or PUT to /-/reload; SIGHUP does the same in any case'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -f -a "take" -d 'Copy the watched units\' files, drop-ins and links into a new directory'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -f -a "diff" -d 'Show how the host\'s files differ: exit status 0 not at all, 1 they do, 2 could not tell'
@@ -92,6 +96,7 @@ error\t'What failed'"
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from take" -l log.format -d 'How to write a log line' -r -f -a "logfmt\t'`ts=… level=info msg="…" key=value`'
 json\t'`{"ts":"…","level":"info","msg":"…","key":"value"}`'"
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from take" -l config.check -d 'Only check the baseline: print a summary, or every mistake in it'
+complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from take" -l web.enable-lifecycle -d 'Let whoever can connect ask for a reload, by POST or PUT to /-/reload; SIGHUP does the same in any case'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from take" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from diff" -l config.file -d 'The file that says what the deployment looks like when it is healthy [default: the baseline that is built in]' -r -F
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from diff" -l web.listen-address -d 'Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100 or host:9100. Without a host: on every address. May be given more than once' -r
@@ -104,6 +109,7 @@ error\t'What failed'"
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from diff" -l log.format -d 'How to write a log line' -r -f -a "logfmt\t'`ts=… level=info msg="…" key=value`'
 json\t'`{"ts":"…","level":"info","msg":"…","key":"value"}`'"
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from diff" -l config.check -d 'Only check the baseline: print a summary, or every mistake in it'
+complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from diff" -l web.enable-lifecycle -d 'Let whoever can connect ask for a reload, by POST or PUT to /-/reload; SIGHUP does the same in any case'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l config.file -d 'The file that says what the deployment looks like when it is healthy [default: the baseline that is built in]' -r -F
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l web.listen-address -d 'Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100 or host:9100. Without a host: on every address. May be given more than once' -r
@@ -118,4 +124,5 @@ json\t'`{"ts":"…","level":"info","msg":"…","key":"value"}`'"
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l apply -d 'Do it: write the files, make systemd read them again, and run the checks. Units are neither started nor stopped'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l prune -d 'Remove the watched units\' files that are not in the snapshot'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l config.check -d 'Only check the baseline: print a summary, or every mistake in it'
+complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l web.enable-lifecycle -d 'Let whoever can connect ask for a reload, by POST or PUT to /-/reload; SIGHUP does the same in any case'
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -s h -l help -d 'Print help (see more with \'--help\')'

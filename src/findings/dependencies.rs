@@ -36,7 +36,8 @@ fn check_of(name: &'static str, good: &str, standings: &[Standing]) -> Check {
             .filter(move |(status, _)| *status == wanted)
             .map(|(_, subject)| subject.as_str())
     };
-    let mut seen = format!("{} {good}", of(Status::Holds).count());
+    let found = of(Status::Holds).count();
+    let mut seen = format!("{found} {good}");
     for (status, words) in [(Status::Violated, "not so"), (Status::Unknown, "unknown")] {
         let subjects: BTreeSet<_> = of(status).collect();
         if !subjects.is_empty() {
@@ -49,6 +50,8 @@ fn check_of(name: &'static str, good: &str, standings: &[Standing]) -> Check {
         status: status.unwrap_or(Status::Holds),
         expected: format!("{} {good}", standings.len()),
         seen,
+        wanted: Some(standings.len()),
+        found: Some(found),
     }
 }
 
@@ -311,6 +314,8 @@ fn write_paths(
                 status: Status::Unknown,
                 expected: format!("{named} writable"),
                 seen: reason.clone(),
+                wanted: Some(named),
+                found: None,
             });
             return;
         }
@@ -376,13 +381,16 @@ fn path_remark(path: &WritePath, status: Status) -> Option<String> {
 }
 
 fn references(observation: &Observation, checks: &mut Vec<Check>, remarks: &mut Vec<Remark>) {
+    let dangling = observation.unit_files.references.as_ref();
     let check = |status, seen| Check {
         name: "references",
         status,
         expected: "none dangling".to_owned(),
         seen,
+        wanted: Some(0),
+        found: dangling.ok().map(Vec::len),
     };
-    checks.push(match &observation.unit_files.references {
+    checks.push(match dangling {
         Err(reason) => check(Status::Unknown, reason.clone()),
         Ok(dangling) if dangling.is_empty() => check(Status::Holds, "none dangling".to_owned()),
         Ok(dangling) => {
@@ -435,6 +443,8 @@ fn unit_files(observation: &Observation, checks: &mut Vec<Check>, remarks: &mut 
             status: Status::Unknown,
             expected,
             seen: reason.clone(),
+            wanted: None,
+            found: None,
         }),
         Ok(drift) => {
             let standings: Vec<Standing> = drift

@@ -301,7 +301,7 @@ impl Target<'_> {
     async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
         let name = (host.to_owned(), port);
         let look_up = move || name.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-        let work = format!("resolve redis {}", self.endpoint.name);
+        let work = format!("resolve {host} for redis");
         match self.workers.run_one(&work, self.deadline, look_up).await {
             Some(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
             Some(looked_up) => {
@@ -425,8 +425,8 @@ impl Target<'_> {
     /// Read at each look, so that a new password is used at once.
     async fn password(&self, file: PathBuf) -> Result<Vec<u8>, Failure> {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let work = format!("password of redis in {}", file.display());
         let read = move || read_password(&file, credentials.as_deref());
-        let work = format!("password of redis {}", self.endpoint.name);
         let why = match self.workers.run_one(&work, self.deadline, read).await {
             Some(Ok(password)) => return Ok(password),
             Some(Err(why)) => why,

@@ -4,6 +4,7 @@ use super::Server;
 
 /// A page of its own: no script, nothing loaded from elsewhere.
 pub fn page(server: &Server, paths: [&str; 3]) -> String {
+    let baseline = server.host.baseline();
     let links: String = paths
         .iter()
         .map(|path| escaped(path))
@@ -24,9 +25,9 @@ pub fn page(server: &Server, paths: [&str; 3]) -> String {
          <ul>\n{links}</ul>\n\
          </body>\n\
          </html>\n",
-        deployment = escaped(&server.deployment),
+        deployment = escaped(&baseline.deployment),
         version = env!("CARGO_PKG_VERSION"),
-        source = escaped(&server.baseline_source),
+        source = escaped(&baseline.source),
     )
 }
 

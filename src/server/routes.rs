@@ -25,6 +25,7 @@ use crate::observation::Observation;
 const ROOT: &str = "/";
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
+const RELOAD: &str = "/-/reload";
 
 /// A body that is still on its way to somebody also goes to whoever asks so soon after its look
 /// began: fifty clients at once need not hold fifty bodies.
@@ -46,8 +47,14 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 type Answer = Response<Full<Bytes>>;
 
-/// What the bodies of metrics differ by: the format, and whether they are gzip.
-type Kind = (Format, bool);
+/// What the bodies of metrics differ by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    format: Format,
+    gzip: bool,
+    /// Reloads before it: who asks after one gets what it put in force.
+    reloads: u64,
+}
 
 /// A body that was made: its kind, and when its look began.
 type Latest = (Kind, Instant, Weak<Body>);
@@ -82,7 +89,8 @@ pub fn telemetry_path(path: &str) -> Result<String, String> {
 pub struct Routes {
     server: Server,
     /// Looks that are under way, for everyone who needs one.
-    looks: Flights<(), Arc<Observation>>,
+    /// By the number of reloads before it.
+    looks: Flights<u64, Arc<Observation>>,
     /// Looks and their encoding, for everyone who asks for the same kind.
     bodies: Flights<Kind, Result<Arc<Body>, Refusal>>,
     /// The last body of each kind, not kept alive by this.
@@ -126,6 +134,9 @@ impl Routes {
     async fn route(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
         let server = &self.server;
         let telemetry_path = &server.telemetry_path;
+        if path == RELOAD {
+            return self.reload_asked_for(method).await;
+        }
         if ![ROOT, HEALTHY, READY, telemetry_path].contains(&path) {
             let paths = format!("{ROOT}, {telemetry_path}, {HEALTHY} and {READY}");
             return sentence(
@@ -162,10 +173,47 @@ impl Routes {
         }
     }
 
+    /// As Prometheus has it: POST or PUT, and only where it is switched on.
+    async fn reload_asked_for(&self, method: &Method) -> Answer {
+        if ![Method::POST, Method::PUT].contains(method) {
+            let text = "a reload is asked for by POST or PUT";
+            let answer = sentence(StatusCode::METHOD_NOT_ALLOWED, text);
+            return with(answer, ALLOW, "POST, PUT");
+        }
+        if !self.server.lifecycle {
+            let text =
+                "this is off: start the exporter with --web.enable-lifecycle, or send it SIGHUP";
+            return sentence(StatusCode::FORBIDDEN, text);
+        }
+        match self.reload().await {
+            Ok(summary) => sentence(StatusCode::OK, &format!("reloaded {summary}")),
+            Err(mistakes) => sentence(StatusCode::INTERNAL_SERVER_ERROR, &mistakes),
+        }
+    }
+
+    /// Reads the baseline again, to its end also where who asked for it hangs up; then tells
+    /// systemd how the host stands against it.
+    pub async fn reload(&self) -> Result<String, String> {
+        let reload = self.server.reload.clone();
+        let outcome = tokio::spawn(async move { reload.run().await }).await;
+        if self.server.service.is_heard() {
+            tokio::spawn(self.look(Instant::now() + DEFAULT_LOOK));
+        }
+        outcome.unwrap_or_else(|_| {
+            Err(
+                "the reload crashed, which is a mistake in this exporter; its log tells where"
+                    .to_owned(),
+            )
+        })
+    }
+
     async fn metrics(&self, headers: &HeaderMap) -> Answer {
         let patience = negotiation::patience(headers);
-        let (format, gzip) = (negotiation::format(headers), negotiation::gzip(headers));
-        let kind = (format, gzip);
+        let kind = Kind {
+            format: negotiation::format(headers),
+            gzip: negotiation::gzip(headers),
+            reloads: self.server.host.reloads(),
+        };
         let deadline = Instant::now() + patience.look;
         let body = async {
             match self.shared(kind) {
@@ -178,7 +226,7 @@ impl Routes {
         };
         let refused = match timeout(patience.answer, body).await {
             Ok(Some(Ok(body))) => {
-                let content_type = match format {
+                let content_type = match kind.format {
                     Format::OpenMetrics => {
                         "application/openmetrics-text; version=1.0.0; charset=utf-8"
                     }
@@ -187,7 +235,7 @@ impl Routes {
                 let body = Bytes::from_owner(Shared(body));
                 let answer = answer(StatusCode::OK, content_type, body);
                 let answer = with(answer, VARY, "Accept, Accept-Encoding");
-                return if gzip {
+                return if kind.gzip {
                     with(answer, CONTENT_ENCODING, "gzip")
                 } else {
                     answer
@@ -223,13 +271,14 @@ impl Routes {
     fn look(&self, deadline: Instant) -> impl Future<Output = Option<Arc<Observation>>> + use<> {
         let looks = self.looks.clone();
         let (host, service) = (self.server.host.clone(), self.server.service.clone());
+        let reloads = host.reloads();
         async move {
             let look = || async move {
                 let observation = Arc::new(host.look(deadline).await);
                 service.saw(&observation);
                 observation
             };
-            looks.join((), deadline, look).await
+            looks.join(reloads, deadline, look).await
         }
     }
 
@@ -293,7 +342,7 @@ impl Routes {
                 _place: place,
             });
             let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
-            latest.retain(|(key, ..)| *key != kind);
+            latest.retain(|(key, _, body)| *key != kind && body.strong_count() > 0);
             latest.push((kind, began, Arc::downgrade(&body)));
             Ok(body)
         }
@@ -317,10 +366,10 @@ impl AsRef<[u8]> for Shared {
 
 /// Encodes on a thread of its own: signals and other clients do not wait for it, and it does
 /// not wait behind a name look-up that hangs in the runtime's few threads for blocking calls.
-async fn encode(observation: Arc<Observation>, (format, gzip): Kind) -> Result<Vec<u8>, Refusal> {
+async fn encode(observation: Arc<Observation>, kind: Kind) -> Result<Vec<u8>, Refusal> {
     let encode = move || {
-        let text = metrics::encode(&observation, format, ROOM);
-        if gzip {
+        let text = metrics::encode(&observation, kind.format, ROOM);
+        if kind.gzip {
             compress(text.as_bytes())
         } else {
             Ok(text.into_bytes())

@@ -18,7 +18,10 @@ pub struct Table {
     others: Others,
     /// When the units were last shown to anybody, monotonic microseconds.
     shown: u64,
-    /// True once the first reading is complete: from then on every change counts.
+    /// True until everything that is watched was read: what is added meanwhile, and how it came to
+    /// stand so, was there before watching it began.
+    reading: bool,
+    /// True once the first reading is complete.
     settled: bool,
 }
 
@@ -50,18 +53,45 @@ impl Table {
     ) -> Self {
         let mut table = Self {
             named: HashSet::new(),
-            patterns,
+            patterns: Vec::new(),
             units: Vec::new(),
             by_id: HashMap::new(),
             others: Others::default(),
             shown: 0,
+            reading: true,
             settled: false,
         };
-        for name in names {
-            table.named.insert(name.into());
-            table.add(name, now);
-        }
+        table.rewatch(names, patterns, now);
         table
+    }
+
+    /// Watches these from now on, as [`new`](Self::new) does. A unit that was watched before keeps
+    /// all that is known and counted of it; what nobody watches any more is gone. Of those that
+    /// come, nothing counts before the next [`settle`](Self::settle).
+    pub fn rewatch<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a str>,
+        patterns: Vec<glob::Pattern>,
+        now: u64,
+    ) {
+        let mut before = std::mem::take(&mut self.units);
+        self.by_id.clear();
+        self.named.clear();
+        self.patterns = patterns;
+        self.reading = true;
+        for name in names {
+            self.named.insert(name.into());
+            match before.iter().position(|unit| *unit.name == *name) {
+                Some(index) => self.units.push(before.remove(index)),
+                None => {
+                    self.add(name, now);
+                }
+            }
+        }
+        let patterns = &self.patterns;
+        before.retain(|unit| patterns.iter().any(|pattern| pattern.matches(&unit.name)));
+        self.units.extend(before);
+        self.reindex();
     }
 
     /// The units to be shown with their counters as of `now`, each as an immutable value that later
@@ -88,9 +118,13 @@ impl Table {
             || self.patterns.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// Ends the first reading: from now on every change counts.
+    /// Ends the reading of everything: from now on every change counts.
     pub fn settle(&mut self) {
+        self.reading = false;
         self.settled = true;
+        for unit in self.units.iter_mut().filter(|unit| !unit.settled) {
+            Arc::make_mut(unit).settled = true;
+        }
     }
 
     /// True once the first reading was complete.
@@ -110,7 +144,7 @@ impl Table {
             unit.detailed &= unit.loaded;
             unit.loaded = true;
             unit.keep(self.shown);
-            unit.apply(told, now, !self.settled && !unit.detailed);
+            unit.apply(told, now, !unit.settled && !unit.detailed);
             // A signal of a socket says that its counters moved, but not where to.
             unit.detailed &= unit.socket.is_none();
             applied.detailed &= unit.detailed;
@@ -123,15 +157,15 @@ impl Table {
     /// properties are known with this one. True if a file came up that the unit did not have
     /// before, so that the files have to be read.
     pub fn reply(&mut self, id: &str, told: &Properties, is_whole: bool, now: u64) -> bool {
-        let (settled, shown) = (self.settled, self.shown);
+        let shown = self.shown;
         let mut has_new_file = false;
         self.each(id, |unit| {
             unit.keep(shown);
             let before = unit.fragment_path.clone();
-            unit.apply(told, now, !settled && !unit.detailed);
+            unit.apply(told, now, !unit.settled && !unit.detailed);
             unit.detailed |= is_whole;
             has_new_file |=
-                settled && !unit.fragment_path.is_empty() && unit.fragment_path != before;
+                unit.settled && !unit.fragment_path.is_empty() && unit.fragment_path != before;
         });
         has_new_file
     }
@@ -251,7 +285,7 @@ impl Table {
                 }
                 if unit.detailed {
                     differing.push(row.name.clone());
-                } else if !self.settled {
+                } else if !unit.settled {
                     let told = Properties {
                         active_state: Some(row.active_state.clone()),
                         sub_state: Some(row.sub_state.clone()),
@@ -354,7 +388,8 @@ impl Table {
     }
 
     fn add(&mut self, name: &str, now: u64) -> usize {
-        let unit = Unit::new(name, now);
+        let mut unit = Unit::new(name, now);
+        unit.settled = !self.reading;
         let index = self.units.len();
         self.by_id.entry(unit.id.clone()).or_default().push(index);
         self.units.push(Arc::new(unit));
@@ -701,18 +736,85 @@ mod tests {
         let files = UnitFiles::of(&[("q-1.service", "enabled")]);
         table.files(&files, 2);
         table.settle();
-        let names = |table: &Table| {
-            table
-                .units()
-                .iter()
-                .map(|unit| unit.name.to_string())
-                .collect::<Vec<_>>()
-        };
         assert_eq!(names(&table), ["absent.service", "q-1.service"]);
         assert_eq!(table.units()[0].load_state, "not-found");
         table.files(&UnitFiles::default(), 3);
         assert_eq!(names(&table), ["absent.service"]);
         assert!(table.watches("q-2.service") && !table.watches("other.service"));
+    }
+
+    fn names(table: &Table) -> Vec<String> {
+        let units = table.units().iter();
+        units.map(|unit| unit.name.to_string()).collect()
+    }
+
+    /// How often the units of these names were restarted by systemd, and how often that was seen.
+    fn restarts(table: &Table, name: &str) -> (u32, u64) {
+        let mut units = table.units().iter();
+        let unit = units.find(|unit| *unit.name == *name).unwrap();
+        let service = unit.service.as_ref().unwrap();
+        (service.n_restarts, service.auto_restarts)
+    }
+
+    #[test]
+    fn units_that_are_still_watched_keep_their_counts_and_new_ones_begin_theirs() {
+        let mut service = Service::new();
+        service.start_by_hand(10);
+        let mut table = watched(&service);
+        service.crash(10);
+        service.restart(10);
+        tell(&mut table, &service);
+        assert_eq!(restarts(&table, NAME), (1, 1));
+
+        // Of the new ones, one is named and one matches; both were restarted before.
+        let pattern = glob::Pattern::new("q-*.service").unwrap();
+        let new = ["b.service", NAME];
+        table.rewatch(new.into_iter(), vec![pattern], service.now);
+        assert_eq!(names(&table), new);
+        let others = ["b.service", "q-1.service"];
+        let row = |name: &str| Row {
+            name: name.to_owned(),
+            ..service.row()
+        };
+        let all = ["b.service", NAME, "q-1.service"];
+        table.list(&all.map(row), service.now);
+        // What happens to the old one meanwhile counts.
+        service.crash(10);
+        service.restart(10);
+        tell(&mut table, &service);
+        for name in others {
+            for (index, told) in service.signals().iter().enumerate() {
+                table.reply(name, told, index == 1, service.now);
+            }
+        }
+        table.settle();
+        assert_eq!(names(&table), all);
+        assert_eq!(restarts(&table, NAME), (2, 2));
+        for name in others {
+            assert_eq!(restarts(&table, name), (2, 0));
+        }
+
+        // And of all of them from now on.
+        service.crash(10);
+        service.restart(10);
+        for told in service.signals() {
+            for name in all {
+                table.signal(name, &told, service.now);
+            }
+        }
+        assert_eq!(restarts(&table, NAME), (3, 3));
+        for name in others {
+            assert_eq!(restarts(&table, name), (3, 1));
+        }
+
+        // Named before, matched now; what nobody watches any more is gone, also by its id.
+        let pattern = glob::Pattern::new("b*").unwrap();
+        table.rewatch(["c.service"].into_iter(), vec![pattern], service.now);
+        assert_eq!(names(&table), ["c.service", "b.service"]);
+        assert_eq!(restarts(&table, "b.service"), (3, 1));
+        assert!(!table.watches(NAME));
+        tell(&mut table, &service);
+        assert_eq!(names(&table), ["c.service", "b.service"]);
     }
 
     #[test]

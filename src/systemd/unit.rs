@@ -163,6 +163,8 @@ pub struct Unit {
     /// True once its properties were read since it was last loaded, or asked for while it was
     /// not; false again when they may have changed unseen.
     pub detailed: bool,
+    /// True once the reading that it was first seen in is complete: from then on its changes count.
+    pub settled: bool,
     /// InvocationID of its latest run; zero while none is known.
     pub invocation: u128,
     tallies: Vec<Tally>,
@@ -293,6 +295,7 @@ impl Unit {
             socket: (suffix == "socket").then(Socket::default),
             loaded: false,
             detailed: false,
+            settled: true,
             invocation: 0,
             tallies: ACTIVE_STATES
                 .iter()

@@ -2,6 +2,7 @@
 //! and all of it again when the connection is lost.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -137,7 +138,7 @@ impl<'a> Session<'a> {
             bus,
             owner: None,
             was_current: false,
-            resync_at: now + shared.resync,
+            resync_at: now + shared.resync(),
             list_at: None,
             listed_at: now,
             pings: Vec::new(),
@@ -249,6 +250,7 @@ impl<'a> Session<'a> {
             }
             () = sleep_until(due.unwrap_or(self.resync_at)) => {}
             () = shared.looked.notified() => {}
+            () = shared.followed.notified() => self.wants.reading = true,
         }
         self.ping().await
     }
@@ -335,6 +337,7 @@ impl<'a> Session<'a> {
             Err(BusError::Refused { name, .. }) if name.ends_with(".AlreadySubscribed") => {}
             other => drop(other?),
         }
+        let baseline = self.shared.baseline();
         self.table(|table, _| table.forget_details());
         let version = self.manager_property("Version").await?;
         let reply = self.call("Get", property_call("UnitPath")?).await?;
@@ -354,22 +357,30 @@ impl<'a> Session<'a> {
             self.wants.reading = true;
             return Err(BusError::Timeout("all of it"));
         }
-        self.table(|table, _| table.settle());
         self.was_current = true;
-        self.resync_at = Instant::now() + self.shared.resync;
+        self.resync_at = Instant::now() + self.shared.resync();
         let unit_path = self.directories.clone().into();
         self.shared.manager(|manager| {
             manager.version = version;
             manager.unit_path = unit_path;
         });
-        self.shared.set_phase(Phase::Current);
+        let shared = self.shared;
+        shared.table(|table, _| {
+            // Another baseline came meanwhile: it has units that were not read.
+            if !Arc::ptr_eq(&baseline, &shared.baseline()) {
+                self.wants.reading = true;
+                return;
+            }
+            table.settle();
+            shared.set_phase(Phase::Current);
+        });
         Ok(())
     }
 
     /// Compares the table with a fresh list. What differs though no signal came for it and none
     /// comes in time was missed: it is read, and counted as a correction.
     async fn resync(&mut self, reloaded: bool, files: bool) -> Result<(), BusError> {
-        self.resync_at = Instant::now() + self.shared.resync;
+        self.resync_at = Instant::now() + self.shared.resync();
         let files_changed = self.look_at_sources().await;
         if reloaded {
             self.table(|table, _| table.forget_reloaded());

@@ -8,6 +8,7 @@
     reason = "a helper that cannot do its work has to fail its test"
 )]
 
+mod adoption;
 mod alertmanager;
 mod deploy;
 mod expect;
@@ -25,6 +26,7 @@ mod machine;
 mod messages;
 mod metrics;
 mod package;
+mod persistence;
 mod prometheus;
 mod restarts;
 mod server;

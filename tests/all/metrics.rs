@@ -1,14 +1,14 @@
 //! A scrape in Prometheus's text format 0.0.4, taken apart for questions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All samples of one scrape, in order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Metrics {
     samples: Vec<Sample>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sample {
     line: String,
     name: String,
@@ -84,6 +84,20 @@ impl Metrics {
             .collect();
         series.sort_unstable();
         series
+    }
+
+    /// The names of all samples.
+    pub fn names(&self) -> BTreeSet<String> {
+        let names = self.samples.iter().map(|sample| sample.name.clone());
+        names.collect()
+    }
+
+    /// The label names that samples of one name carry.
+    pub fn label_sets(&self, name: &str) -> BTreeSet<BTreeSet<String>> {
+        let samples = self.samples.iter().filter(|sample| sample.name == name);
+        samples
+            .map(|sample| sample.labels.keys().cloned().collect())
+            .collect()
     }
 
     /// The values of one name, by the value of the label that tells them apart.

@@ -217,7 +217,7 @@ fn is_as_packaged(machine: &Machine, exporter: &Server<'_>) {
 fn deployment(machine: &Machine) {
     machine.sh(&format!(
         "cp /usr/share/doc/baseline-exporter/examples/deploy/baseline-quantum-trader.yml {BASELINE}
-        systemctl restart {SERVICE}"
+        systemctl reload {SERVICE}"
     ));
     let exporter = &Server::of(machine, SERVICE, PORT);
     all_hold_but(exporter, DEPLOYMENT, &[("unit_files", "unknown")]);

@@ -73,7 +73,7 @@ pub fn run_a_module(machine: &Machine, service: &str) {
 /// The drop-in that names the module's directory is lost.
 pub fn lose_python_path(machine: &Machine, service: &str) {
     machine.sh(&format!(
-        "rm /etc/systemd/system/{service}.d/python-path.conf
+        "rm /etc/systemd/system/{service}.d/50-python-path.conf
         systemctl daemon-reload
         systemctl restart {service}"
     ));

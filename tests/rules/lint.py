@@ -72,8 +72,11 @@ class Expression:
         self.seen = set()
         # Those that all series of the result have. None: not known.
         self.labels = set()
+        # None: it does not parse.
+        self.parsed = None
         try:
-            self.labels = self.visit(promql_parser.parse(text))
+            self.parsed = promql_parser.parse(text)
+            self.labels = self.visit(self.parsed)
         except ValueError as error:
             self.findings.append(f"does not parse: {error}")
 

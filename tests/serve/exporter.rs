@@ -32,7 +32,7 @@ pub fn run(arguments: &[&str]) -> (Output, String, String) {
 pub struct SilentBus {
     _directory: tempfile::TempDir,
     listener: UnixListener,
-    address: String,
+    pub address: String,
 }
 
 impl SilentBus {

@@ -8,3 +8,4 @@ mod answers;
 mod command_line;
 mod exporter;
 mod limits;
+mod reload;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::hosts_file::addresses;
 use super::{Persistence, lines_of};
@@ -24,10 +25,15 @@ const INSTANCE: [&str; 3] = [
 /// What to do about a file that may not be read.
 const GRANT: &str = "let the exporter's user read it or give it CAP_DAC_READ_SEARCH";
 
+/// The sample whose command adds a name to the template at each boot, before the hosts file is
+/// written from it.
+const HOSTS_ALIAS: &str = include_str!("../../../deploy/cloud-init/hosts-alias.cfg");
+
 /// The keys of a cloud-config that matter here.
 #[derive(Debug, Default, Deserialize)]
 struct CloudConfig {
     manage_etc_hosts: Option<Setting>,
+    bootcmd: Option<Commands>,
     system_info: Option<SystemInfo>,
 }
 
@@ -54,6 +60,52 @@ impl Setting {
     }
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Commands {
+    List(Vec<Command>),
+    /// What cloud-init complains about.
+    Other(IgnoredAny),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Command {
+    Words(Vec<String>),
+    Other(IgnoredAny),
+}
+
+impl Commands {
+    /// The commands that are written as lists of words.
+    fn words(&self) -> impl Iterator<Item = &[String]> {
+        let list = match self {
+            Self::List(list) => list.as_slice(),
+            Self::Other(_) => &[],
+        };
+        list.iter().filter_map(|command| match command {
+            Command::Words(words) => Some(words.as_slice()),
+            Command::Other(_) => None,
+        })
+    }
+
+    /// True if there is the command of the sample for each of these lines of the hosts file.
+    fn add(&self, name: &str, expected: &[IpAddr]) -> bool {
+        let sample = parse("the sample", HOSTS_ALIAS).unwrap_or_default().bootcmd;
+        let Some([program @ .., _, _]) = sample.as_ref().and_then(|sample| sample.words().next())
+        else {
+            return false;
+        };
+        expected.iter().all(|address| {
+            self.words().any(|words| {
+                let [before @ .., its_address, its_name] = words else {
+                    return false;
+                };
+                before == program && its_name == name && its_address.parse() == Ok(*address)
+            })
+        })
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 struct SystemInfo {
     distro: Option<String>,
@@ -67,12 +119,16 @@ struct Merged {
     distro: Option<String>,
     /// Files that may not be read and would win over what `manages` says.
     hidden: Vec<String>,
+    /// The file whose bootcmd, which has the last word on that, adds the name as the sample does.
+    added_by: Option<String>,
+    /// Files that may not be read and would win over it.
+    hidden_from_bootcmd: Vec<String>,
     /// Files that mention the name.
     mentions: Vec<String>,
 }
 
 impl Merged {
-    fn read(root: &Path, name: &str, read: Reader) -> Result<Self, String> {
+    fn read(root: &Path, name: &str, expected: &[IpAddr], read: Reader) -> Result<Self, String> {
         let mut merged = Self::default();
         let files = configurations(&root.join("etc/cloud"))?;
         let files = files
@@ -84,7 +140,8 @@ impl Merged {
                 Ok(Some(text)) => text,
                 Ok(None) => continue,
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    merged.hidden.push(shown);
+                    merged.hidden.push(shown.clone());
+                    merged.hidden_from_bootcmd.push(shown);
                     continue;
                 }
                 Err(error) => return Err(format!("reading {shown}: {error}")),
@@ -95,6 +152,10 @@ impl Merged {
             if text.lines().any(|line| names(line, name)) {
                 merged.mentions.push(shown.clone());
             }
+            if let Some(commands) = config.bootcmd {
+                merged.added_by = commands.add(name, expected).then(|| shown.clone());
+                merged.hidden_from_bootcmd.clear();
+            }
             if let Some(setting) = config.manage_etc_hosts {
                 merged.manages = Some((setting, shown));
                 merged.hidden.clear();
@@ -102,17 +163,17 @@ impl Merged {
         }
         Ok(merged)
     }
+}
 
-    /// The end of a sentence about what was read: what was not.
-    fn but_hidden(&self) -> String {
-        if self.hidden.is_empty() {
-            return String::new();
-        }
-        format!(
-            " (as far as can be told: {} may say otherwise, {GRANT})",
-            self.hidden.join(", ")
-        )
+/// The end of a sentence about what was read: what was not.
+fn but_hidden(hidden: &[String]) -> String {
+    if hidden.is_empty() {
+        return String::new();
     }
+    format!(
+        " (as far as can be told: {} may say otherwise, {GRANT})",
+        hidden.join(", ")
+    )
 }
 
 /// Whether `name`, which stands in the hosts file with these addresses, outlives the next boot.
@@ -147,7 +208,7 @@ fn judge_by(
     if exists(&cloud.join("cloud-init.disabled"))? {
         return Ok(Persistence::Kept("cloud-init is disabled".to_owned()));
     }
-    let merged = Merged::read(root, name, read)?;
+    let merged = Merged::read(root, name, expected, read)?;
     let rewritten_by = match &merged.manages {
         Some((setting, file)) if setting.rewrites() => Some(file),
         _ => None,
@@ -179,7 +240,15 @@ fn judge_by(
             "{template}, from which cloud-init would rewrite /etc/hosts, names it, too"
         )));
     }
-    let but_hidden = merged.but_hidden();
+    if let Some(file) = &merged.added_by
+        && given.is_some()
+    {
+        return Ok(Persistence::Kept(format!(
+            "bootcmd in {file} adds it to {template} before cloud-init would rewrite /etc/hosts{}",
+            but_hidden(&merged.hidden_from_bootcmd)
+        )));
+    }
+    let but_hidden = but_hidden(&merged.hidden);
     let Some(file) = rewritten_by else {
         return match &merged.manages {
             Some((_, file)) => Ok(Persistence::Kept(format!(
@@ -203,7 +272,7 @@ fn judge_by(
         String::new()
     } else {
         format!(
-            "; {} mentions it, which does not help at a mere reboot",
+            "; {} mentions it: whether that comes in time cannot be told",
             merged.mentions.join(", ")
         )
     };
@@ -550,6 +619,51 @@ mod tests {
             &format!("{file} mentions it"),
         );
         kept(judged(&[data]), &format!("for a new instance see {file}"));
+    }
+
+    #[test]
+    fn the_shipped_bootcmd_comes_before_the_rewriting() {
+        const FILE: &str = "etc/cloud/cloud.cfg.d/90-hosts-alias.cfg";
+        let shipped = (FILE, HOSTS_ALIAS);
+        kept(
+            judged(&[REWRITES, LACKS, shipped]),
+            &format!("/{FILE} adds"),
+        );
+        kept(judged(&[REWRITES, LACKS, (USER, HOSTS_ALIAS)]), USER);
+        unknown(judged(&[REWRITES, shipped]), "is not there");
+        for (changed, to) in [
+            ("- 127.0.0.1\n", "- 127.0.0.2\n"),
+            ("- quantum_redis\n", "- other\n"),
+            ("&& continue", "|| continue"),
+            ("- -euc\n", "- -nc\n"),
+            ("bootcmd:", "runcmd:"),
+        ] {
+            let text = HOSTS_ALIAS.replacen(changed, to, 1);
+            assert_ne!(text, HOSTS_ALIAS);
+            lost(
+                judged(&[REWRITES, LACKS, (FILE, &text)]),
+                "add `127.0.0.1 quantum_redis` there",
+            );
+        }
+        let among_others =
+            HOSTS_ALIAS.replacen("bootcmd:\n", "bootcmd:\n  - echo\n  - [sleep, 1]\n", 1);
+        kept(judged(&[REWRITES, LACKS, (FILE, &among_others)]), FILE);
+        // The other list takes its place, whatever is in it.
+        for others in [
+            "bootcmd: [echo]\n",
+            "bootcmd: echo\n",
+            "bootcmd: {a: [1, b]}\n",
+        ] {
+            lost(
+                judged(&[REWRITES, LACKS, shipped, (USER, others)]),
+                "whether that comes in time",
+            );
+        }
+        let hidden = (USER, "# for root only\n");
+        kept(
+            judged_as_a_user(&[REWRITES, LACKS, shipped, hidden]),
+            "/var/lib/cloud/instance/cloud-config.txt may say otherwise",
+        );
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub async fn handshake(
     let ca_file = ca_file.unwrap_or_else(|| SYSTEM_CA_FILE.into());
     let shown = ca_file.display().to_string();
 
-    let work = format!("CA of redis {}", target.endpoint.name);
+    let work = format!("CA of redis in {shown}");
     let load = move || trusting(&ca_file);
     let config = match target.workers.run_one(&work, target.deadline, load).await {
         Some(Ok(config)) => config,

@@ -62,7 +62,8 @@ pub(super) async fn probe(
         }
     };
     let deadline = deadline.min(Instant::now() + TARGET_TIMEOUT);
-    let compared = workers.run_one("unit files and snapshot", deadline, work);
+    let target = format!("unit files and snapshot {}", snapshot.display());
+    let compared = workers.run_one(&target, deadline, work);
     compared.await.unwrap_or_else(|| {
         let snapshot = snapshot.display();
         Some(Err(format!(
