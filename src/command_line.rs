@@ -226,9 +226,68 @@ pub struct Log {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
+
     use clap::CommandFactory;
+    use clap_complete::Shell;
 
     use super::*;
+
+    /// The text without what differs from build to build.
+    fn command() -> clap::Command {
+        CommandLine::command().long_version(None)
+    }
+
+    /// `UPDATE_GOLDEN=1 cargo test` writes the files anew.
+    fn is_kept_in(directory: &str, write: impl Fn(&Path)) {
+        let made = tempfile::tempdir().unwrap();
+        write(made.path());
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::remove_dir_all(&kept).unwrap_or_default();
+            fs::create_dir_all(&kept).unwrap();
+            write(&kept);
+        }
+        let files = |directory: &Path| {
+            let files = fs::read_dir(directory).unwrap().map(|file| {
+                let path = file.unwrap().path();
+                let name = path.file_name().unwrap().to_owned();
+                (name, fs::read_to_string(path).unwrap())
+            });
+            files.collect::<BTreeMap<_, _>>()
+        };
+        let (made, kept) = (files(made.path()), files(&kept));
+        assert!(made.len() >= 3);
+        assert!(
+            made.keys().eq(kept.keys()),
+            "UPDATE_GOLDEN=1 rewrites {directory}"
+        );
+        for (name, text) in &made {
+            assert_eq!(
+                text, &kept[name],
+                "UPDATE_GOLDEN=1 rewrites {directory}/{name:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_manual_pages_are_those_of_these_flags() {
+        is_kept_in("deploy/man", |directory| {
+            clap_mangen::generate_to(command(), directory).unwrap();
+        });
+    }
+
+    #[test]
+    fn the_completions_are_those_of_these_flags() {
+        is_kept_in("deploy/completions", |directory| {
+            for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+                let name = "baseline-exporter";
+                clap_complete::generate_to(shell, &mut command(), name, directory).unwrap();
+            }
+        });
+    }
 
     #[test]
     fn the_flags_contradict_nothing() {

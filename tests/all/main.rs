@@ -26,6 +26,7 @@ mod loops;
 mod machine;
 mod messages;
 mod metrics;
+mod package;
 mod persistence;
 mod prometheus;
 mod restarts;

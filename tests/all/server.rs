@@ -125,6 +125,23 @@ impl<'m> Server<'m> {
         Ok(server)
     }
 
+    /// A service that something else started, once it listens on `port`.
+    #[track_caller]
+    pub fn of(machine: &'m Machine, service: &str, port: u16) -> Self {
+        wait_for(&format!("{service} to listen on {port}"), PATIENCE, || {
+            let refused = machine.connect(port).err();
+            refused.map_or(Ok(()), |error| {
+                let status = machine.try_run(&["systemctl", "status", service]);
+                Err(format!("{error}; {status}"))
+            })
+        });
+        Self {
+            machine,
+            service: service.to_owned(),
+            port,
+        }
+    }
+
     /// The answer to one GET request.
     #[track_caller]
     pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response {

@@ -11,6 +11,7 @@ use rustix::fs::{XattrFlags, setxattr};
 
 use crate::machine::{CACHE, Machine, Systemd};
 use crate::metrics::Metrics;
+use crate::package;
 use crate::server::Server;
 use crate::wait::{PATIENCE, wait_for};
 use crate::write_path_cases::{CASES, Case, PREAMBLE, SETUPS};
@@ -90,6 +91,7 @@ fn all_cases(systemd: Systemd) {
     let said = exporters
         .each_ref()
         .map(|exporter| settled(exporter, &cases));
+    let said_packaged = packaged(&machine, &cases);
     let found = write(&machine, &cases);
     restart(&machine, &cases);
     let found_then = write(&machine, &cases);
@@ -125,6 +127,24 @@ fn all_cases(systemd: Systemd) {
             let misled = if systemd == Systemd::V257 { 2 } else { 1 };
             assert!(unknown <= blind && wrong <= misled, "{report}");
         }
+    }
+    for ((level, most_unknown), said) in PACKAGED.iter().zip(&said_packaged) {
+        let mut now = Score::default();
+        for case in &cases {
+            let (reason, _) = &said[case.number];
+            now.count(case, &found[case.number], case.truth, reason, reason);
+        }
+        writeln!(
+            report,
+            "{systemd:?}, package, {level}, now: {} right, {} unknown, {} wrong\n{}",
+            now.right, now.unknown, now.wrong, now.remarks
+        )
+        .unwrap();
+        let misled = if systemd == Systemd::V257 { 2 } else { 1 };
+        assert!(
+            now.unknown <= *most_unknown && now.wrong <= misled,
+            "{report}"
+        );
     }
     // Not by println: a table is of interest also where nothing fails.
     let mut stderr = io::stderr();
@@ -319,6 +339,26 @@ fn exporters<'m>(machine: &'m Machine, cases: &[&Case]) -> [Server<'m>; 3] {
         hardened("exporter-with-ptrace.service", 9992, "CAP_SYS_PTRACE"),
         root,
     ]
+}
+
+/// The levels of the packaged exporter, and how many cases each may be blind for: its user is nobody else's.
+const PACKAGED: [(&str, usize); 3] = [("default", 18), ("ptrace", 1), ("ptrace and tight", 1)];
+
+/// What the exporter of the package says at each of its levels, from the sandbox that it comes with.
+fn packaged<'c>(machine: &Machine, cases: &[&'c Case]) -> [BTreeMap<&'c str, (String, String)>; 3] {
+    // The service that set it up has its name.
+    machine.systemctl(&["stop", package::SERVICE]);
+    machine.sh("rm /run/systemd/system/baseline-exporter.service");
+    machine.install_package();
+    machine.write_file(package::BASELINE, &machine.read_file(BASELINE));
+    machine.systemctl(&["restart", package::SERVICE]);
+    let exporter = Server::of(machine, package::SERVICE, package::PORT);
+    let default = settled(&exporter, cases);
+    let with = |level| {
+        machine.level(level);
+        settled(&Server::of(machine, package::SERVICE, package::PORT), cases)
+    };
+    [default, with("ptrace"), with("tight")]
 }
 
 /// What an exporter says of each case, now and for the next start, once no unit is just starting and
