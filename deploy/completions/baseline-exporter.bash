@@ -19,6 +19,9 @@ _baseline__exporter() {
             baseline__exporter,check)
                 cmd="baseline__exporter__subcmd__check"
                 ;;
+            baseline__exporter,learn)
+                cmd="baseline__exporter__subcmd__learn"
+                ;;
             baseline__exporter,serve)
                 cmd="baseline__exporter__subcmd__serve"
                 ;;
@@ -41,7 +44,7 @@ _baseline__exporter() {
 
     case "${cmd}" in
         baseline__exporter)
-            opts="-h -V --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help --version serve check snapshot"
+            opts="-h -V --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help --version serve check snapshot learn"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -52,6 +55,10 @@ _baseline__exporter() {
                     return 0
                     ;;
                 --web.listen-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.config.file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -79,7 +86,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__check)
-            opts="-h --output --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
+            opts="-h --output --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -94,6 +101,56 @@ _baseline__exporter() {
                     return 0
                     ;;
                 --web.listen-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.config.file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.telemetry-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.max-requests)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log.level)
+                    COMPREPLY=($(compgen -W "debug info warn error" -- "${cur}"))
+                    return 0
+                    ;;
+                --log.format)
+                    COMPREPLY=($(compgen -W "logfmt json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        baseline__subcmd__exporter__subcmd__learn)
+            opts="-h --match --force --diff --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --match)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config.file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.listen-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.config.file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -121,7 +178,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__serve)
-            opts="-h --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
+            opts="-h --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -132,6 +189,10 @@ _baseline__exporter() {
                     return 0
                     ;;
                 --web.listen-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.config.file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -159,7 +220,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__snapshot)
-            opts="-h --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help take diff restore"
+            opts="-h --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help take diff restore"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -170,6 +231,10 @@ _baseline__exporter() {
                     return 0
                     ;;
                 --web.listen-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.config.file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -197,7 +262,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__snapshot__subcmd__diff)
-            opts="-h --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
+            opts="-h --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -208,6 +273,10 @@ _baseline__exporter() {
                     return 0
                     ;;
                 --web.listen-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.config.file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -235,7 +304,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__snapshot__subcmd__restore)
-            opts="-h --apply --prune --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
+            opts="-h --apply --prune --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -246,6 +315,10 @@ _baseline__exporter() {
                     return 0
                     ;;
                 --web.listen-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.config.file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -273,7 +346,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__snapshot__subcmd__take)
-            opts="-h --config.file --config.check --web.listen-address --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
+            opts="-h --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -284,6 +357,10 @@ _baseline__exporter() {
                     return 0
                     ;;
                 --web.listen-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.config.file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

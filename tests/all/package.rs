@@ -54,8 +54,9 @@ fn life_of_a_package(systemd: Systemd) {
         "cat /sys/fs/cgroup/system.slice/{SERVICE}/memory.peak 2>/dev/null || echo unknown"
     ));
     // Not by println: a figure is of interest also where nothing fails.
+    let mut stderr = io::stderr();
     writeln!(
-        io::stderr(),
+        stderr,
         "\n{systemd:?}: exposure {exposure}, {tight} with tight; memory at most (bytes) {peak}"
     )
     .unwrap();
