@@ -12,6 +12,7 @@ mod process;
 mod report;
 mod server;
 mod snapshot;
+mod status_page;
 mod systemd;
 
 use std::io::{self, Write};
@@ -33,6 +34,7 @@ use crate::server::Server;
 use crate::snapshot::restore::{self, Plan};
 use crate::snapshot::take::{About, take};
 use crate::snapshot::{Scope, Snapshot, diff};
+use crate::status_page::Links;
 
 /// Wrong usage, a mistake in the baseline, or a check that could not tell.
 const COULD_NOT_TELL: u8 = 2;
@@ -192,9 +194,10 @@ fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let server = Server {
-            deployment: baseline.deployment.clone(),
-            baseline_source: baseline.source.clone(),
-            telemetry_path: line.web.telemetry_path.clone(),
+            links: Arc::new(Links {
+                telemetry_path: line.web.telemetry_path.clone(),
+                runbook: line.web.runbook_url.clone(),
+            }),
             max_requests: line.web.max_requests,
             host: Arc::new(Host::watch(baseline)),
         };
@@ -254,8 +257,15 @@ mod tests {
 
     #[test]
     fn dependencies_point_one_way() {
-        let above_systemd = ["observation", "findings", "metrics", "report", "server"];
-        let rules: [(&str, &[&str], &[&str]); 8] = [
+        let above_systemd = [
+            "observation",
+            "findings",
+            "metrics",
+            "report",
+            "server",
+            "status_page",
+        ];
+        let rules: [(&str, &[&str], &[&str]); 9] = [
             ("systemd", &above_systemd, &["prometheus_client", "hyper"]),
             (
                 "probe",
@@ -272,17 +282,18 @@ mod tests {
                 &above_systemd,
                 &["zbus", "prometheus_client", "hyper"],
             ),
-            (
-                "observation",
-                &["findings", "metrics", "report", "server"],
-                &["zbus", "hyper"],
-            ),
+            ("observation", &above_systemd[1..], &["zbus", "hyper"]),
             (
                 "findings",
-                &["metrics", "report", "server"],
+                &above_systemd[2..],
                 &["zbus", "prometheus_client", "hyper"],
             ),
-            ("metrics", &["report", "server"], &["zbus", "hyper"]),
+            ("metrics", &above_systemd[3..], &["zbus", "hyper"]),
+            (
+                "status_page",
+                &["metrics", "server", "systemd::table", "systemd::watch"],
+                &["zbus", "prometheus_client", "hyper"],
+            ),
             (
                 "snapshot",
                 &above_systemd,

@@ -71,6 +71,8 @@ struct Exposition {
 impl Collector for Exposition {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Observation {
+            at: _,
+            host: _,
             baseline,
             units,
             hostnames,
@@ -750,9 +752,9 @@ fn counter(
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::collections::HashSet;
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
     use crate::baseline::Baseline;
@@ -905,7 +907,7 @@ unit_files: {snapshot: /var/lib/snapshot}
             }]),
             drift: Some(Ok(Drift {
                 digest: "00ff".to_owned(),
-                taken: Some(std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000)),
+                taken: Some(UNIX_EPOCH + Duration::from_secs(1_600_000_000)),
                 files: vec![
                     file("loops.service", Some(Difference::Modified)),
                     file("new.service", Some(Difference::Extra)),
@@ -917,7 +919,8 @@ unit_files: {snapshot: /var/lib/snapshot}
     }
 
     /// A host with a unit of every kind, three minutes after watching began.
-    fn observation() -> Arc<Observation> {
+    /// What a look finds where much is wrong.
+    pub fn observation() -> Arc<Observation> {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("golden.yml");
         std::fs::write(&file, BASELINE).unwrap();
@@ -1044,6 +1047,8 @@ unit_files: {snapshot: /var/lib/snapshot}
             Observed { unit, usage }
         });
         Arc::new(Observation {
+            at: UNIX_EPOCH + Duration::from_micros(now.realtime),
+            host: "vps".to_owned(),
             units: Ok(Units {
                 watched: watched.collect(),
                 others: table.others().clone(),
@@ -1060,6 +1065,7 @@ unit_files: {snapshot: /var/lib/snapshot}
             unit_files: unit_files(),
             clues: std::collections::HashMap::new(),
             took: Took {
+                all: Duration::from_millis(5),
                 units: Duration::from_micros(1500),
                 hostnames: Duration::from_millis(3),
                 redis: Duration::from_millis(2),

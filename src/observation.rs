@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::join_all;
 
@@ -21,6 +21,10 @@ use crate::systemd::{self, Link, Manager, Others, Watch};
 /// What one look saw. Never changed after; same observation, same bytes.
 #[derive(Debug)]
 pub struct Observation {
+    /// When the look began, by this host's clock.
+    pub at: SystemTime,
+    /// The host's own name (uname(2)).
+    pub host: String,
     /// What it is compared with.
     pub baseline: Arc<Baseline>,
     /// The units; or why they cannot be told.
@@ -46,6 +50,8 @@ pub struct Observation {
 /// How long it took to look.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Took {
+    /// All of it, which is done at once.
+    pub all: Duration,
     pub units: Duration,
     pub hostnames: Duration,
     pub redis: Duration,
@@ -101,6 +107,7 @@ impl Host {
 
     /// Looks at everything at once; what did not answer by `deadline` is unknown in the result.
     pub async fn look(&self, deadline: Instant) -> Observation {
+        let (at, began) = (SystemTime::now(), Instant::now());
         let Baseline {
             deployment: _,
             version: _,
@@ -170,6 +177,7 @@ impl Host {
             )),
         );
         let took = Took {
+            all: began.elapsed(),
             units: units_took,
             hostnames: of_host.1.max(of_units.1),
             redis: redis_took,
@@ -177,6 +185,11 @@ impl Host {
             unit_files: unit_files_took,
         };
         Observation {
+            at,
+            host: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
             baseline: self.baseline.clone(),
             units,
             hostnames: in_order(hostnames, of_host.0, of_units.0),

@@ -76,7 +76,8 @@ fn text(observation: &Observation, findings: &Findings) -> String {
     text
 }
 
-fn verdict(findings: &Findings) -> String {
+/// What all the checks come to, in a few words.
+pub fn verdict(findings: &Findings) -> String {
     let all = findings.checks.len();
     let count = |status| {
         findings
@@ -223,7 +224,7 @@ fn json(observation: &Observation, findings: &Findings) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::sync::Arc;
 
     use super::*;
@@ -233,8 +234,11 @@ mod tests {
     use crate::process::Process;
     use crate::systemd::Link;
 
-    fn unknown() -> Observation {
+    /// What a look finds where nothing answers.
+    pub fn unknown() -> Observation {
         Observation {
+            at: std::time::SystemTime::UNIX_EPOCH,
+            host: "host".to_owned(),
             baseline: Arc::new(Baseline::embedded()),
             units: Err("systemd does not answer".to_owned()),
             hostnames: Vec::new(),

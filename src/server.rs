@@ -2,7 +2,6 @@
 
 mod connections;
 mod flight;
-mod landing;
 mod listen;
 mod negotiation;
 mod routes;
@@ -35,6 +34,7 @@ pub use self::negotiation::DEFAULT_LOOK;
 use self::routes::Routes;
 pub use self::routes::telemetry_path;
 use crate::observation::Host;
+use crate::status_page::Links;
 
 /// How often connections are looked through for those that have had their time.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -56,13 +56,9 @@ const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration
 pub struct Server {
     /// The host that is looked at.
     pub host: Arc<Host>,
-    /// The baseline's name for the deployment.
-    pub deployment: String,
-    /// Where the baseline came from: `embedded`, or its path.
-    pub baseline_source: String,
-    /// The path of the metrics, as [`telemetry_path`] let it pass.
-    pub telemetry_path: String,
-    /// How many bodies of metrics may be in the making or on their way; 0 is no limit.
+    /// Where things are: the path of the metrics, as [`telemetry_path`] let it pass.
+    pub links: Arc<Links>,
+    /// How many bodies may be in the making or on their way; 0 is no limit.
     pub max_requests: usize,
 }
 

@@ -9,17 +9,20 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::Full;
 use hyper::header::{
-    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
-    HeaderValue, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::debug;
 
 use super::flight::Flights;
-use super::{Server, landing, negotiation};
+use super::{Server, negotiation};
+use crate::command_line::Output;
 use crate::metrics::{self, Format};
 use crate::observation::Observation;
+use crate::report::report;
+use crate::status_page::{self, Links};
 
 const ROOT: &str = "/";
 const HEALTHY: &str = "/-/healthy";
@@ -29,7 +32,7 @@ const READY: &str = "/-/ready";
 /// began: fifty clients at once need not hold fifty bodies.
 const SHARED_FOR: Duration = Duration::from_secs(1);
 
-/// Room for an exposition, in bytes of address space: memory is only what is written to. From
+/// Room for a body, in bytes of address space: memory is only what is written to. From
 /// 32 MiB on, glibc takes every block from the kernel and gives it back as soon as it is freed;
 /// smaller ones stay in the heaps of the threads that made them.
 const ROOM: usize = 33 * 1024 * 1024;
@@ -38,13 +41,24 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 type Answer = Response<Full<Bytes>>;
 
-/// What the bodies of metrics differ by: the format, and whether they are gzip.
-type Kind = (Format, bool);
+/// What can be made of one look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// For Prometheus.
+    Metrics(Format),
+    /// For a person.
+    Page,
+    /// What `check --output=json` prints.
+    Report,
+}
+
+/// What bodies differ by: the content, and whether they are gzip.
+type Kind = (Content, bool);
 
 /// A body that was made: its kind, and when its look began.
 type Latest = (Kind, Instant, Weak<Body>);
 
-/// Why there are no metrics.
+/// Why there is no body.
 #[derive(Debug, Clone, Copy)]
 enum Refusal {
     /// `--web.max-requests` answers are on their way already.
@@ -73,9 +87,11 @@ pub fn telemetry_path(path: &str) -> Result<String, String> {
 /// Answers requests.
 pub struct Routes {
     server: Server,
+    /// The page's Content-Security-Policy.
+    policy: HeaderValue,
     /// Looks that are under way, for everyone who needs one.
     looks: Flights<(), Arc<Observation>>,
-    /// Looks and their encoding, for everyone who asks for the same kind.
+    /// Looks and what is made of them, for everyone who asks for the same kind.
     bodies: Flights<Kind, Result<Arc<Body>, Refusal>>,
     /// The last body of each kind, not kept alive by this.
     latest: Arc<Mutex<Vec<Latest>>>,
@@ -87,8 +103,12 @@ impl Routes {
     /// Nothing is looked at until somebody asks.
     pub fn new(server: Server) -> Self {
         let limit = server.max_requests.min(Semaphore::MAX_PERMITS);
+        // Whoever cannot say what is permitted permits nothing.
+        let policy = HeaderValue::try_from(status_page::content_security_policy())
+            .unwrap_or(HeaderValue::from_static("default-src 'none'"));
         Self {
             server,
+            policy,
             looks: Flights::default(),
             bodies: Flights::default(),
             places: (limit > 0).then(|| Arc::new(Semaphore::new(limit))),
@@ -117,7 +137,7 @@ impl Routes {
 
     async fn route(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
         let server = &self.server;
-        let telemetry_path = &server.telemetry_path;
+        let telemetry_path = &server.links.telemetry_path;
         if ![ROOT, HEALTHY, READY, telemetry_path].contains(&path) {
             let paths = format!("{ROOT}, {telemetry_path}, {HEALTHY} and {READY}");
             return sentence(
@@ -131,33 +151,26 @@ impl Routes {
             return with(answer, ALLOW, "GET, HEAD");
         }
         match path {
-            ROOT => {
-                let page = landing::page(server, [telemetry_path, HEALTHY, READY]);
-                let answer = answer(
-                    StatusCode::OK,
-                    "text/html; charset=utf-8",
-                    Bytes::from(page),
-                );
-                with(
-                    answer,
-                    CONTENT_SECURITY_POLICY,
-                    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-                )
-            }
+            ROOT if negotiation::json(headers) => self.made(Content::Report, headers).await,
+            ROOT => self.made(Content::Page, headers).await,
             HEALTHY => sentence(StatusCode::OK, "healthy"),
             READY if server.host.is_ready() => sentence(StatusCode::OK, "ready"),
             READY => sentence(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not ready: the first full reading of the units is not in yet",
             ),
-            _ => self.metrics(headers).await,
+            _ => {
+                let format = negotiation::format(headers);
+                self.made(Content::Metrics(format), headers).await
+            }
         }
     }
 
-    async fn metrics(&self, headers: &HeaderMap) -> Answer {
+    /// The answer that a look makes.
+    async fn made(&self, content: Content, headers: &HeaderMap) -> Answer {
         let patience = negotiation::patience(headers);
-        let (format, gzip) = (negotiation::format(headers), negotiation::gzip(headers));
-        let kind = (format, gzip);
+        let gzip = negotiation::gzip(headers);
+        let kind = (content, gzip);
         let deadline = Instant::now() + patience.look;
         let body = async {
             match self.shared(kind) {
@@ -170,15 +183,25 @@ impl Routes {
         };
         let refused = match tokio::time::timeout(patience.answer, body).await {
             Ok(Some(Ok(body))) => {
-                let content_type = match format {
-                    Format::OpenMetrics => {
+                let content_type = match content {
+                    Content::Metrics(Format::OpenMetrics) => {
                         "application/openmetrics-text; version=1.0.0; charset=utf-8"
                     }
-                    Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+                    Content::Metrics(Format::Text) => "text/plain; version=0.0.4; charset=utf-8",
+                    Content::Page => "text/html; charset=utf-8",
+                    Content::Report => "application/json",
                 };
                 let body = Bytes::from_owner(Shared(body));
-                let answer = answer(StatusCode::OK, content_type, body);
-                let answer = with(answer, VARY, "Accept, Accept-Encoding");
+                let mut answer = answer(StatusCode::OK, content_type, body);
+                answer = with(answer, VARY, "Accept, Accept-Encoding");
+                if !matches!(content, Content::Metrics(_)) {
+                    answer = with(answer, CACHE_CONTROL, "no-store");
+                }
+                if content == Content::Page {
+                    answer = with(answer, REFERRER_POLICY, "no-referrer");
+                    let policy = self.policy.clone();
+                    answer.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+                }
                 return if gzip {
                     with(answer, CONTENT_ENCODING, "gzip")
                 } else {
@@ -231,12 +254,13 @@ impl Routes {
         let looks = self.looks.clone();
         let host = self.server.host.clone();
         let latest = self.latest.clone();
+        let links = self.server.links.clone();
         async move {
             let place = place.transpose().map_err(|_| Refusal::TooMany)?;
             let look = || async move { Arc::new(host.look(deadline).await) };
             let observation = looks.join((), deadline, look).await;
             let observation = observation.ok_or(Refusal::Crashed)?;
-            let bytes = encode(observation, kind).await?;
+            let bytes = make(observation, kind, links).await?;
             let body = Arc::new(Body {
                 bytes,
                 _place: place,
@@ -264,11 +288,19 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-/// Encodes on a thread of its own: signals and other clients do not wait for it, and it does
+/// Makes a body on a thread of its own: signals and other clients do not wait for it, and it does
 /// not wait behind a name look-up that hangs in the runtime's few threads for blocking calls.
-async fn encode(observation: Arc<Observation>, (format, gzip): Kind) -> Result<Vec<u8>, Refusal> {
+async fn make(
+    observation: Arc<Observation>,
+    (content, gzip): Kind,
+    links: Arc<Links>,
+) -> Result<Vec<u8>, Refusal> {
     let encode = move || {
-        let text = metrics::encode(&observation, format, ROOM);
+        let text = match content {
+            Content::Metrics(format) => metrics::encode(&observation, format, ROOM),
+            Content::Page => status_page::page(&observation, &links, ROOM),
+            Content::Report => report(&observation, Output::Json).0,
+        };
         if gzip {
             compress(text.as_bytes())
         } else {
