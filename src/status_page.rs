@@ -181,36 +181,44 @@ fn card(html: &mut Html, observation: &Observation, trouble: &Trouble<'_>, links
     }
     html.markup("</span></h3>\n");
     if let Some((first, more)) = trouble.causes.split_first() {
-        html.markup("<p class=\"cause\"><span class=\"label\">cause</span> ")
-            .text(first);
+        html.markup("<div class=\"row\"><span class=\"label\">cause</span><p><b class=\"cause\">")
+            .text(first)
+            .markup("</b>");
         for sentence in more {
-            html.markup("<br><span class=\"more\">")
-                .text(sentence)
-                .markup("</span>");
+            html.markup("<br>").text(sentence);
         }
-        html.markup("</p>\n");
+        html.markup("</p></div>\n");
     }
     for sentence in trouble.seen.iter().take(MOST_CARDS) {
-        html.markup("<p>").text(sentence).markup("</p>\n");
+        html.markup("<div class=\"row\"><span class=\"label\">seen</span><p>")
+            .text(sentence)
+            .markup("</p></div>\n");
+    }
+    if let [unit] = trouble.units[..]
+        && trouble.causes.is_empty()
+    {
+        html.markup("<div class=\"row\"><span class=\"label\">cause</span><p class=\"cause\">not known; it ")
+            .text(&unit.told())
+            .markup("</p></div>\n");
     }
     if let [unit] = trouble.units[..]
         && let Some(clue) = &unit.clue
     {
-        html.markup("<p><span class=\"label\">it wrote</span> <code>")
+        html.markup("<div class=\"row\"><span class=\"label\">it wrote</span><p><code>")
             .text(&clue.line)
-            .markup("</code></p>\n");
+            .markup("</code></p></div>\n");
     }
     if !trouble.fix.is_empty() {
-        html.markup("<pre class=\"fix\" aria-label=\"fix\">");
+        html.markup("<div class=\"row\"><span class=\"label\">fix</span><pre class=\"fix\">");
         for line in &trouble.fix {
             html.text(line).markup("\n");
         }
-        html.markup("</pre>\n");
+        html.markup("</pre></div>\n");
     }
     units::facts(html, observation, &trouble.units);
-    html.markup("<p class=\"facts\">More: ");
+    html.markup("<div class=\"row facts\"><span class=\"label\">more</span><p>");
     runbook(html, links, &trouble.section);
-    html.markup("</p>\n</article>\n");
+    html.markup("</p></div>\n</article>\n");
 }
 
 /// A browser opens no file from a page of the network: such an address is only shown.
@@ -257,9 +265,9 @@ fn unseen(html: &mut Html, findings: &Findings, links: &Links) {
     for remark in remarks {
         html.markup("<li>").text(&remark.sentence).markup("</li>\n");
     }
-    html.markup("</ul>\n<p class=\"facts\">More: ");
+    html.markup("</ul>\n<div class=\"row facts\"><span class=\"label\">more</span><p>");
     runbook(html, links, "baselinecheckunknown");
-    html.markup("</p>\n</article>\n");
+    html.markup("</p></div>\n</article>\n");
 }
 
 /// What holds, but may not for long.
@@ -435,6 +443,47 @@ mod tests {
             let told = sentence.starts_with("unit files differ") || page.contains(&html.finish());
             assert!(told, "{sentence}");
         }
+    }
+
+    #[test]
+    fn no_text_of_others_is_obeyed() {
+        const HOSTILE: &str = "<i>&lt;\"'\u{1b}\u{202e}</i>";
+        let hostile = || HOSTILE.to_owned();
+        let observation = crate::metrics::tests::observation();
+        let mut observation = std::sync::Arc::into_inner(observation).unwrap();
+        observation.host = hostile();
+        for hostname in &mut observation.hostnames {
+            hostname.name = hostile();
+            hostname.persistence = Err(hostile());
+            hostname.lookups[0].answer = Err(hostile());
+        }
+        for endpoint in &mut observation.redis {
+            (endpoint.name, endpoint.address) = (hostile(), hostile());
+        }
+        for path in observation.write_paths.iter_mut().flatten() {
+            path.path = HOSTILE.into();
+            path.next_start.sentence = hostile();
+        }
+        for edge in observation.unit_files.references.iter_mut().flatten() {
+            (edge.from, edge.to, edge.file) = (hostile(), hostile(), HOSTILE.into());
+        }
+        if let Some(Ok(drift)) = &mut observation.unit_files.drift {
+            drift
+                .files
+                .iter_mut()
+                .for_each(|(file, _)| *file = hostile());
+        }
+        observation.units.as_mut().unwrap().others.failed = [hostile()].into();
+        let page = page_of(&observation);
+        assert!(
+            page.matches("&lt;i&gt;&amp;lt;&quot;&#39;").count() > 10,
+            "{page}"
+        );
+        assert!(!page.contains("<i>"), "{page}");
+        assert!(!page.contains(['\u{1b}', '\u{202e}']), "{page}");
+
+        observation.units = Err(hostile());
+        assert!(!page_of(&observation).contains("<i>"));
     }
 
     #[test]

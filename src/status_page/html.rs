@@ -99,10 +99,11 @@ mod tests {
             let html = escaped(&text);
             prop_assert!(!html.contains(['<', '>', '"', '\'']), "{html}");
             prop_assert!(!html.contains(is_unseen), "{html:?}");
-            let entities = ["&amp;", "&lt;", "&gt;", "&quot;", "&#39;"];
+            let entities = ["amp;", "lt;", "gt;", "quot;", "#39;"];
             let all_known = html
-                .match_indices('&')
-                .all(|(at, _)| entities.iter().any(|entity| html[at..].starts_with(entity)));
+                .split('&')
+                .skip(1)
+                .all(|rest| entities.iter().any(|entity| rest.starts_with(entity)));
             prop_assert!(all_known, "{html}");
             let plain: String = text
                 .chars()

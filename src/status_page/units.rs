@@ -10,48 +10,59 @@ use crate::findings::{Deviation, Findings, Judged, ending};
 use crate::observation::Observation;
 use crate::systemd::unit::{Unit, is_failure};
 
-/// What is known of units in trouble, in sentences.
+/// What is known of the units of one trouble.
 pub fn facts(html: &mut Html, observation: &Observation, units: &[&Judged]) {
-    match units {
-        [] => {}
-        [unit] => {
-            html.markup("<p class=\"facts\">");
-            unit_facts(html, observation, unit);
-            html.markup("</p>\n");
+    if let [judged] = units {
+        let row = |html: &mut Html, label, text: &str| {
+            html.markup("<div class=\"row facts\"><span class=\"label\">")
+                .markup(label)
+                .markup("</span><p>")
+                .text(text)
+                .markup("</p></div>\n");
+        };
+        if !judged.causes.is_empty() {
+            row(html, "seen", &judged.told());
         }
-        _ => {
-            html.markup("<ul class=\"facts\">\n");
-            for unit in units.iter().take(MOST_CARDS) {
-                html.markup("<li><b>").text(&unit.unit.name).markup("</b> ");
-                unit_facts(html, observation, unit);
-                if let Some(clue) = &unit.clue {
-                    html.markup(" It wrote: <code>")
-                        .text(&clue.line)
-                        .markup("</code>");
-                }
-                html.markup("</li>\n");
-            }
-            html.markup("</ul>\n");
+        row(html, "state", &standing(observation, &judged.unit));
+        row(html, "expected", &expectation(judged));
+        return;
+    }
+    for judged in units.iter().take(MOST_CARDS) {
+        html.markup("<div class=\"row\"><span class=\"label\">unit</span><p><b>")
+            .text(&judged.unit.name)
+            .markup("</b> ")
+            .text(&judged.told())
+            .markup("<br><span class=\"facts\">")
+            .text(&standing(observation, &judged.unit))
+            .markup("; expected ")
+            .text(&expectation(judged))
+            .markup("</span>");
+        if let Some(clue) = &judged.clue {
+            html.markup("<br><span class=\"facts\">it wrote <code>")
+                .text(&clue.line)
+                .markup("</code></span>");
         }
+        html.markup("</p></div>\n");
     }
 }
 
-fn unit_facts(html: &mut Html, observation: &Observation, judged: &Judged) {
-    html.text(&judged.told()).markup(". ");
-    if let Some(since) = since(observation, &judged.unit) {
-        html.text(&state(&judged.unit))
-            .text(&format!(" since {since}. "));
+/// Its state, since when, and how often it was restarted lately.
+fn standing(observation: &Observation, unit: &Unit) -> String {
+    let mut text = state(unit);
+    if let Some(since) = since(observation, unit) {
+        text.push_str(&format!(" since {since}"));
     }
-    if let Some(restarts) = restarts(observation, &judged.unit) {
-        html.text(&restarts).markup(". ");
+    if let Some(restarts) = restarts(observation, unit) {
+        text.push_str(&format!("; {restarts}"));
     }
-    html.markup("Expected: ").text(judged.expected);
-    if let Some(because) = &judged.because {
-        html.markup(", because: ").text(because);
-    }
-    html.markup("; tier ")
-        .text(&judged.tier.to_string())
-        .markup(".");
+    text
+}
+
+/// What the baseline wants of it.
+fn expectation(judged: &Judged) -> String {
+    let because = judged.because.iter();
+    let because: String = because.map(|why| format!(", because: {why}")).collect();
+    format!("{}{because}; tier {}", judged.expected, judged.tier)
 }
 
 /// All watched units, those that deviate first, those that do not folded.
@@ -91,7 +102,7 @@ pub fn section(html: &mut Html, observation: &Observation, findings: &Findings) 
 fn group(judged: &Judged) -> (u8, &'static str) {
     let Some(worst) = judged.deviating().min() else {
         return match judged.expected {
-            "running" => (10, "runs, as it should"),
+            "running" => (10, "running, as it should be"),
             "active" => (11, "active, as it should be"),
             "disabled" => (13, "disabled, as it should be"),
             "absent" => (14, "absent, as it should be"),

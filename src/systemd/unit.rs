@@ -23,7 +23,7 @@ const LOOP_WINDOW: u64 = 15 * 60 * 1_000_000;
 /// microseconds: no round takes exactly as long as the one before.
 const LOOP_SLACK: u64 = 30 * 1_000_000;
 /// A minute, in microseconds: how finely the restarts of the last hour are told apart.
-const MINUTE: u64 = 60 * 1_000_000;
+const MINUTE: u64 = 60_000_000;
 /// How long after its last start a service counts that was in a loop before watching began, in
 /// microseconds: how long its rounds take is not known then.
 const UNSEEN_LOOP: u64 = 5 * 60 * 1_000_000;
@@ -1007,7 +1007,6 @@ mod tests {
     }
 
     const SECOND: u64 = 1_000_000;
-    const MINUTE: u64 = 60 * SECOND;
 
     /// A service that runs, after automatic restarts at these moments under our eyes.
     fn restarted_at(moments: &[u64]) -> Unit {
@@ -1055,6 +1054,23 @@ mod tests {
                 assert!(!unit.is_looping(last + 2 * period + 30 * SECOND));
             }
         }
+    }
+
+    #[test]
+    fn the_restarts_of_the_last_hour_are_counted_without_keeping_each() {
+        let mut unit = Unit::new("a.service", 0);
+        unit.apply(&restarts(0), 0, true);
+        // Two a minute, for three hours.
+        for count in 1..=360 {
+            unit.apply(&restarts(count), u64::from(count) * MINUTE / 2, false);
+        }
+        let service = unit.service.as_ref().unwrap();
+        assert_eq!(service.auto_restarts, 360);
+        assert_eq!(service.recent_restarts.len(), 61);
+        let at = |minutes| service.restarts_in_the_last_hour(minutes * MINUTE);
+        assert!((120..=122).contains(&at(180)), "{}", at(180));
+        assert!((60..=62).contains(&at(210)), "{}", at(210));
+        assert_eq!(at(241), 0);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 )]
 
 mod alertmanager;
+mod browser;
 mod deploy;
 mod expect;
 mod failures;
@@ -29,6 +30,7 @@ mod restarts;
 mod server;
 mod snapshot;
 mod stack;
+mod status_page;
 mod unit_files;
 mod units;
 mod wait;
