@@ -201,19 +201,19 @@ fn card(html: &mut Html, observation: &Observation, trouble: &Trouble<'_>, links
             .text(&unit.told())
             .markup("</p></div>\n");
     }
-    if let [unit] = trouble.units[..]
-        && let Some(clue) = &unit.clue
-    {
-        html.markup("<div class=\"row\"><span class=\"label\">it wrote</span><p><code>")
-            .text(&clue.line)
-            .markup("</code></p></div>\n");
-    }
     if !trouble.fix.is_empty() {
         html.markup("<div class=\"row\"><span class=\"label\">fix</span><pre class=\"fix\">");
         for line in &trouble.fix {
             html.text(line).markup("\n");
         }
         html.markup("</pre></div>\n");
+    }
+    if let [unit] = trouble.units[..]
+        && let Some(clue) = &unit.clue
+    {
+        html.markup("<div class=\"row\"><span class=\"label\">it wrote</span><p><code>")
+            .text(&clue.line)
+            .markup("</code></p></div>\n");
     }
     units::facts(html, observation, &trouble.units);
     html.markup("<div class=\"row facts\"><span class=\"label\">more</span><p>");

@@ -53,39 +53,43 @@ fn pictures() -> PathBuf {
     pictures
 }
 
-/// Opens the page in these views: nothing complains, nothing is cut off, no fault that axe calls serious.
+/// Opens the page, keeps a picture, and finds that nothing complains and nothing is cut off.
 #[track_caller]
-fn look(browser: &mut Browser, what: &str, views: &[View], has_trouble: bool) {
-    let axe = fs::read_to_string(PathBuf::from(CACHE).join("axe.min.js"));
-    let axe = axe.expect("target/tmp/axe.min.js, which tests/run fetches");
-    for &view in views {
-        let place = format!("{what}, {}", view.name);
-        browser.view(view);
-        browser.open(PAGE);
-        browser.picture(&pictures().join(format!("{what}-{}.png", view.name)));
-        let wide = browser.evaluate("document.documentElement.scrollWidth - innerWidth");
-        assert!(
-            wide.as_i64().unwrap() <= 0,
-            "{place}: {wide} wider than the window"
-        );
-        assert_eq!(
-            browser.evaluate("document.scripts.length + document.images.length"),
-            0
-        );
-        if has_trouble {
-            above_the_fold(browser, &place);
-        }
-        assert_eq!(browser.complaints(), [""; 0], "{place}");
+fn look(browser: &mut Browser, what: &str, view: View) {
+    browser.view(view);
+    browser.open(PAGE);
+    browser.picture(&pictures().join(format!("{what}-{}.png", view.name)));
+    let wide = browser.evaluate("document.documentElement.scrollWidth - innerWidth");
+    assert!(
+        wide.as_i64().unwrap() <= 0,
+        "{what}: {wide} wider than {view:?}"
+    );
+    let foreign = browser.evaluate("document.scripts.length + document.images.length");
+    assert_eq!(foreign, 0, "{what}");
+    assert_eq!(browser.complaints(), [""; 0], "{what}, {view:?}");
+}
 
-        browser.evaluate(&axe);
-        let faults = browser.evaluate(
-            "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations
-                .filter(fault => ['serious', 'critical'].includes(fault.impact))
-                .map(fault => fault.id + ': ' + fault.nodes.slice(0, 3)
-                    .map(node => node.html + ' ' + node.failureSummary).join('; ')))",
-        );
-        assert_eq!(faults, Value::Array(Vec::new()), "{place}");
+/// Looks at an incident in both sizes.
+#[track_caller]
+fn look_at_incident(browser: &mut Browser, what: &str) {
+    for view in [DESK, PHONE] {
+        look(browser, what, view);
+        above_the_fold(browser, &format!("{what}, {view:?}"));
     }
+}
+
+/// axe finds nothing that it calls serious, or worse, on the page that is open.
+#[track_caller]
+fn is_accessible(browser: &mut Browser) {
+    let axe = fs::read_to_string(PathBuf::from(CACHE).join("axe.min.js"));
+    browser.evaluate(&axe.expect("target/tmp/axe.min.js, which tests/run fetches"));
+    let faults = browser.evaluate(
+        "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations
+            .filter(fault => ['serious', 'critical'].includes(fault.impact))
+            .map(fault => fault.id + ': ' + fault.nodes.slice(0, 3)
+                .map(node => node.html + ' ' + node.failureSummary).join('; ')))",
+    );
+    assert_eq!(faults, Value::Array(Vec::new()));
 }
 
 /// The verdict, the first unit in trouble, its cause and its fix are seen without scrolling.
@@ -162,7 +166,10 @@ fn the_page_is_seen_as_it_is_meant() {
     let browser = &mut Browser::start(&machine);
 
     exporter.reports_healthy();
-    look(browser, "healthy", &ALL_VIEWS, false);
+    for view in ALL_VIEWS {
+        look(browser, "healthy", view);
+        is_accessible(browser);
+    }
     let verdict = browser.evaluate("document.querySelector('h1').innerText");
     assert_eq!(verdict, "✓ all 11 checks hold");
 
@@ -171,7 +178,10 @@ fn the_page_is_seen_as_it_is_meant() {
     exporter.reports("the units to be unknown", |report| {
         report["status"] == "unknown"
     });
-    look(browser, "unknown", &[DESK, PHONE], false);
+    for view in [DESK, PHONE] {
+        look(browser, "unknown", view);
+        is_accessible(browser);
+    }
     let page = browser.evaluate("document.body.innerText");
     let page = page.as_str().unwrap();
     assert!(page.contains(": failed_units, running_units, "), "{page}");
@@ -202,7 +212,9 @@ fn the_page_is_seen_as_it_is_meant() {
         }
         Err(format!("{rows} rows"))
     });
-    look(browser, "many", &[DESK, PHONE], false);
+    for view in [DESK, PHONE] {
+        look(browser, "many", view);
+    }
 
     keep_for_the_readme();
 }
@@ -211,7 +223,11 @@ fn in_incidents(machine: &Machine, exporter: &Server<'_>, browser: &mut Browser)
     machine.sh("sed '/quantum_redis/d' /etc/hosts >/etc/hosts.new; cp /etc/hosts.new /etc/hosts");
     machine.systemctl(&["restart", PORTFOLIO]);
     exporter.reports_cause(PORTFOLIO, "hostname");
-    look(browser, "hostname", &ALL_VIEWS, true);
+    for view in ALL_VIEWS {
+        look(browser, "hostname", view);
+        above_the_fold(browser, view.name);
+        is_accessible(browser);
+    }
     let told = first_trouble(browser);
     for part in [
         PORTFOLIO,
@@ -227,7 +243,7 @@ fn in_incidents(machine: &Machine, exporter: &Server<'_>, browser: &mut Browser)
 
     machine.systemctl(&["stop", "redis-server.service"]);
     exporter.reports_cause(PORTFOLIO, "redis");
-    look(browser, "redis", &[DESK, PHONE], true);
+    look_at_incident(browser, "redis");
     assert!(first_trouble(browser).contains("redis-cli PING"));
     machine.systemctl(&["start", "redis-server.service"]);
     machine.restart(PORTFOLIO);
@@ -237,7 +253,7 @@ fn in_incidents(machine: &Machine, exporter: &Server<'_>, browser: &mut Browser)
         &format!("[Service]\nReadOnlyPaths={REPOSITORY}/runtime\n"),
     );
     exporter.reports_cause(EXECUTION, "write_path");
-    look(browser, "write-path", &[DESK, PHONE], true);
+    look_at_incident(browser, "write-path");
     assert!(first_trouble(browser).contains("ReadWritePaths=%s"));
     machine.sh(&format!(
         "rm -r /etc/systemd/system/{EXECUTION}.d; systemctl daemon-reload"
@@ -251,7 +267,7 @@ fn in_incidents(machine: &Machine, exporter: &Server<'_>, browser: &mut Browser)
         ),
     );
     exporter.reports_cause(MONITOR, "missing_module");
-    look(browser, "missing-module", &[DESK, PHONE], true);
+    look_at_incident(browser, "missing-module");
     let told = first_trouble(browser);
     assert!(told.contains(HOSTILE), "{told}");
 
@@ -263,7 +279,8 @@ fn in_incidents(machine: &Machine, exporter: &Server<'_>, browser: &mut Browser)
         systemctl daemon-reload",
     );
     exporter.reports_cause(MONITOR, "missing_executable");
-    look(browser, "several", &[DESK, PHONE], true);
+    look_at_incident(browser, "several");
+    is_accessible(browser);
     let troubles = browser.evaluate("document.querySelectorAll('.trouble').length");
     assert_eq!(
         troubles, 4,
