@@ -127,7 +127,7 @@ fn head(html: &mut Html, observation: &Observation, findings: &Findings) {
         .text(&moment(observation.at))
         .markup(", in ")
         .text(&took(observation.took.all))
-        .markup(". <a href=\"/\">Look again</a></p>\n</header>\n");
+        .markup(". <a href=\"\">Look again</a></p>\n</header>\n");
 }
 
 /// The three answers, for those who do not see colours.
@@ -280,7 +280,7 @@ fn warnings(html: &mut Html, findings: &Findings) {
     if warnings.peek().is_none() {
         return;
     }
-    html.markup("<h2>Holds now, but not for long</h2>\n<ul>\n");
+    html.markup("<h2>Holds now, but may not last</h2>\n<ul>\n");
     for remark in warnings {
         html.markup("<li>").text(&remark.sentence).markup("</li>\n");
     }
@@ -405,6 +405,10 @@ fn took(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::baseline::Baseline;
+    use crate::observation::Observed;
+    use crate::systemd::cgroup::Usage;
+    use crate::systemd::table::Table;
 
     fn links() -> Links {
         Links {
@@ -484,6 +488,32 @@ mod tests {
 
         observation.units = Err(hostile());
         assert!(!page_of(&observation).contains("<i>"));
+    }
+
+    #[test]
+    fn two_thousand_broken_units_are_still_a_page() {
+        let names: Vec<String> = (0..2000)
+            .map(|number| format!("quantum-of-the-deployment-{number:04}.service"))
+            .collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let running = names.join(", ");
+        let text = format!("deployment: many\nsystemd:\n  running: [{running}]\n");
+        std::fs::write(file.path(), text).unwrap();
+        let observation = crate::metrics::tests::observation();
+        let mut observation = std::sync::Arc::into_inner(observation).unwrap();
+        observation.baseline = std::sync::Arc::new(Baseline::load(file.path()).unwrap());
+        let mut table = Table::new(names.iter().map(String::as_str), Vec::new(), 0);
+        let units = observation.units.as_mut().unwrap();
+        let usage = Usage::default();
+        let shown = table.show(units.now.monotonic).into_iter();
+        units.watched = shown.map(|unit| Observed { unit, usage }).collect();
+        let page = page_of(&observation);
+        assert!(page.contains("<h1>✕ "), "{page}");
+        assert!(page.contains("<p>And 19"), "the others are counted");
+        for name in names {
+            assert!(page.contains(&name), "{name}");
+        }
+        assert!(page.len() < 1_000_000, "{} bytes", page.len());
     }
 
     #[test]
