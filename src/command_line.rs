@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::baseline;
 use crate::logging;
 use crate::server::{self, ListenAddress};
+use crate::status_page;
 
 const LONG_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -191,6 +192,16 @@ pub struct Web {
         value_parser = server::telemetry_path
     )]
     pub telemetry_path: String,
+    /// Where the runbook can be read, for the links of the status page: an address of http or
+    /// https that a phone can open
+    #[arg(
+        long = "web.runbook-url",
+        global = true,
+        value_name = "URL",
+        default_value = "file:///usr/share/doc/baseline-exporter/runbook.md",
+        value_parser = status_page::runbook_url
+    )]
+    pub runbook_url: String,
     /// How many answers may be in the making or on their way at once; further scrapes get
     /// status 503. Scrapes that overlap share one answer and count once. 0 is no limit
     #[arg(

@@ -1,6 +1,8 @@
 //! How the host stands against its baseline: a pure function of baseline and observation.
 
 pub mod dependencies;
+mod fix;
+pub mod troubles;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::iter::successors;
@@ -202,19 +204,27 @@ impl Judged {
         if self.holds() {
             return None;
         }
-        let unit = &self.unit;
+        let mut sentence = format!("{} {}", self.unit.name, self.told());
+        for cause in self.told_causes() {
+            sentence.push_str(&format!("; cause: {cause}"));
+        }
+        Some(sentence)
+    }
+
+    /// The deviations, as the end of a sentence that begins with its name; empty if there are none.
+    pub fn told(&self) -> String {
         let told: Vec<String> = self
             .deviating()
             .map(|deviation| self.tell(deviation))
             .collect();
-        let mut sentence = format!("{} {}", unit.name, told.join(", and "));
-        for (cause, detail) in &self.causes {
-            sentence.push_str(&format!(
-                "; cause: {}",
-                tell_cause(cause, self.detail(cause, detail))
-            ));
-        }
-        Some(sentence)
+        told.join(", and ")
+    }
+
+    /// Each suspected cause, for a person at night.
+    pub fn told_causes(&self) -> impl Iterator<Item = String> {
+        self.causes
+            .iter()
+            .map(|(cause, detail)| tell_cause(cause, self.detail(cause, detail)))
     }
 
     /// What the cause is about: a word of the baseline, else what the journal names.
@@ -302,7 +312,7 @@ impl Judged {
 }
 
 /// How the unit's last run ended, in short.
-fn ending(unit: &Unit) -> String {
+pub fn ending(unit: &Unit) -> String {
     if unit.load_state != "loaded" {
         return unit.load_state.to_string();
     }
@@ -818,7 +828,7 @@ fn add_causes(observation: &Observation, judged: &mut Judged) {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::borrow::Cow;
 
     use super::*;
@@ -844,6 +854,27 @@ mod tests {
         };
         let (unit, usage) = (Arc::new(unit.clone()), Usage::default());
         judge_unit(&Observed { unit, usage }, Some(&named), MINUTE)
+    }
+
+    /// A unit of which this is expected, and how it deviates.
+    pub fn judged_as(name: &str, expected: &'static str, deviations: &[Deviation]) -> Judged {
+        let mut unit = running();
+        unit.name = name.into();
+        unit.id = name.into();
+        Judged {
+            expected,
+            deviations: deviations.iter().map(|is| (*is, true)).collect(),
+            ..judged(&unit)
+        }
+    }
+
+    /// Every word that a cause may be.
+    pub fn all_causes() -> Vec<&'static str> {
+        "hostname redis write_path dependency read_only permission_denied out_of_space \
+         out_of_memory too_many_files connection_refused address_in_use missing_module \
+         missing_file missing_executable working_directory user namespace start_limit"
+            .split_whitespace()
+            .collect()
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod report;
 mod server;
 mod service;
 mod snapshot;
+mod status_page;
 mod systemd;
 mod views;
 mod yaml;
@@ -41,6 +42,7 @@ use crate::service::Service;
 use crate::snapshot::restore::{self, Plan};
 use crate::snapshot::take::{About, take};
 use crate::snapshot::{Scope, Snapshot, diff};
+use crate::status_page::Links;
 
 /// Wrong usage, a mistake in the baseline, or a check that could not tell.
 const COULD_NOT_TELL: u8 = 2;
@@ -269,7 +271,10 @@ fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
         let server = Server {
             reload: Arc::new(reload),
             lifecycle: line.web.enable_lifecycle,
-            telemetry_path: line.web.telemetry_path.clone(),
+            links: Arc::new(Links {
+                telemetry_path: line.web.telemetry_path.clone(),
+                runbook: line.web.runbook_url.clone(),
+            }),
             max_requests: line.web.max_requests,
             web,
             health_without_credentials: line.web.health_without_credentials,
@@ -342,8 +347,15 @@ mod tests {
 
     #[test]
     fn dependencies_point_one_way() {
-        let above_systemd = ["observation", "findings", "metrics", "report", "server"];
-        let rules: [(&str, &[&str], &[&str]); 9] = [
+        let above_systemd = [
+            "observation",
+            "findings",
+            "metrics",
+            "report",
+            "server",
+            "status_page",
+        ];
+        let rules: [(&str, &[&str], &[&str]); 10] = [
             ("systemd", &above_systemd, &["prometheus_client", "hyper"]),
             (
                 "probe",
@@ -360,17 +372,18 @@ mod tests {
                 &above_systemd,
                 &["zbus", "prometheus_client", "hyper"],
             ),
-            (
-                "observation",
-                &["findings", "metrics", "report", "server"],
-                &["zbus", "hyper"],
-            ),
+            ("observation", &above_systemd[1..], &["zbus", "hyper"]),
             (
                 "findings",
-                &["metrics", "report", "server"],
+                &above_systemd[2..],
                 &["zbus", "prometheus_client", "hyper"],
             ),
-            ("metrics", &["report", "server"], &["zbus", "hyper"]),
+            ("metrics", &above_systemd[3..], &["zbus", "hyper"]),
+            (
+                "status_page",
+                &["metrics", "server", "systemd::table", "systemd::watch"],
+                &["zbus", "prometheus_client", "hyper"],
+            ),
             (
                 "learn",
                 &["metrics", "report", "server"],

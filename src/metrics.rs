@@ -81,6 +81,8 @@ struct Exposition {
 impl Collector for Exposition {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Observation {
+            at: _,
+            host: _,
             baseline,
             units,
             hostnames,
@@ -821,9 +823,9 @@ fn counter(
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::collections::HashSet;
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
     use crate::baseline::Baseline;
@@ -988,7 +990,8 @@ unit_files: {snapshot: /var/lib/snapshot}
     }
 
     /// A host with a unit of every kind, three minutes after watching began.
-    fn observation() -> Arc<Observation> {
+    /// What a look finds where much is wrong.
+    pub fn observation() -> Arc<Observation> {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("golden.yml");
         std::fs::write(&file, BASELINE).unwrap();
@@ -1115,6 +1118,8 @@ unit_files: {snapshot: /var/lib/snapshot}
             Observed { unit, usage }
         });
         Arc::new(Observation {
+            at: UNIX_EPOCH + Duration::from_micros(now.realtime),
+            host: "vps".to_owned(),
             units: Ok(Units {
                 watched: watched.collect(),
                 others: table.others().clone(),
@@ -1132,6 +1137,7 @@ unit_files: {snapshot: /var/lib/snapshot}
             clues: std::collections::HashMap::new(),
             journal_readable: Some(false),
             took: Took {
+                all: Duration::from_millis(5),
                 units: Duration::from_micros(1500),
                 hostnames: Duration::from_millis(3),
                 redis: Duration::from_millis(2),

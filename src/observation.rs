@@ -21,6 +21,10 @@ use crate::systemd::{self, Link, Manager, Others, Watch};
 /// What one look saw. Never changed after; same observation, same bytes.
 #[derive(Debug)]
 pub struct Observation {
+    /// When the look began, by this host's clock.
+    pub at: SystemTime,
+    /// The host's own name (uname(2)).
+    pub host: String,
     /// What it is compared with.
     pub baseline: Arc<Baseline>,
     /// The units; or why they cannot be told.
@@ -61,6 +65,8 @@ pub struct LastReload {
 /// How long it took to look.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Took {
+    /// All of it, which is done at once.
+    pub all: Duration,
     pub units: Duration,
     pub hostnames: Duration,
     pub redis: Duration,
@@ -143,11 +149,6 @@ impl Host {
         last_reload.successful = false;
     }
 
-    /// The baseline in force.
-    pub fn baseline(&self) -> Arc<Baseline> {
-        self.current().0.clone()
-    }
-
     /// Reloads since the start: looks before and after one tell different things.
     pub fn reloads(&self) -> u64 {
         self.current().1.number
@@ -159,6 +160,7 @@ impl Host {
 
     /// Looks at everything at once; what did not answer by `deadline` is unknown in the result.
     pub async fn look(&self, deadline: Instant) -> Observation {
+        let (at, began) = (SystemTime::now(), Instant::now());
         let (baseline, last_reload) = self.current().clone();
         let Baseline {
             deployment: _,
@@ -231,6 +233,7 @@ impl Host {
             workers.run_one("the journal", probe_until, journal::is_readable),
         );
         let took = Took {
+            all: began.elapsed(),
             units: units_took,
             hostnames: of_host.1.max(of_units.1),
             redis: redis_took,
@@ -238,6 +241,11 @@ impl Host {
             unit_files: unit_files_took,
         };
         Observation {
+            at,
+            host: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
             hostnames: in_order(hostnames, of_host.0, of_units.0),
             baseline,
             units,

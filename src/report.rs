@@ -89,7 +89,8 @@ fn text(observation: &Observation, findings: &Findings) -> String {
     text
 }
 
-fn verdict(findings: &Findings) -> String {
+/// What all the checks come to, in a few words.
+pub fn verdict(findings: &Findings) -> String {
     let all = findings.checks.len();
     let count = |status| {
         findings
@@ -267,9 +268,11 @@ pub mod tests {
     use crate::process::Process;
     use crate::systemd::Link;
 
-    /// Of a look that nobody answered.
+    /// What a look finds where nothing answers.
     pub fn unknown() -> Observation {
         Observation {
+            at: std::time::SystemTime::UNIX_EPOCH,
+            host: "host".to_owned(),
             baseline: Arc::new(Baseline::embedded()),
             units: Err("systemd does not answer".to_owned()),
             hostnames: Vec::new(),

@@ -4,7 +4,6 @@ mod allowance;
 mod connections;
 mod flight;
 mod gate;
-mod landing;
 mod listen;
 mod login;
 mod negotiation;
@@ -49,6 +48,7 @@ pub use self::web_config::{Web, WebConfig};
 use crate::observation::Host;
 use crate::reload::Reload;
 use crate::service::Service;
+use crate::status_page::Links;
 
 /// How often connections are looked through for those that have had their time.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -76,9 +76,9 @@ pub struct Server {
     pub reload: Arc<Reload>,
     /// `--web.enable-lifecycle`: whether whoever can connect may ask for a reload.
     pub lifecycle: bool,
-    /// The path of the metrics, as [`telemetry_path`] let it pass.
-    pub telemetry_path: String,
-    /// How many bodies of metrics may be in the making or on their way; 0 is no limit.
+    /// Where things are: the path of the metrics, as [`telemetry_path`] let it pass.
+    pub links: Arc<Links>,
+    /// How many bodies may be in the making or on their way; 0 is no limit.
     pub max_requests: usize,
     /// TLS, passwords, headers and rate limit in use.
     pub web: Web,

@@ -412,7 +412,8 @@ fn references(observation: &Observation, checks: &mut Vec<Check>, remarks: &mut 
     }
 }
 
-fn tell_reference(edge: &Dangling) -> String {
+/// What is wrong with a reference, and what to do.
+pub fn tell_reference(edge: &Dangling) -> String {
     let why = match edge.why {
         Why::NoFile => "has no unit file",
         Why::Masked => "is masked",

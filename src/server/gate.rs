@@ -118,6 +118,7 @@ mod tests {
     use crate::server::Server;
     use crate::server::login::Client;
     use crate::service::Service;
+    use crate::status_page::Links;
 
     fn gate(web: &Web) -> Gate {
         let host = Arc::new(Host::watch(Baseline::embedded()));
@@ -132,7 +133,10 @@ mod tests {
             service,
             reload: Arc::new(reload),
             lifecycle: false,
-            telemetry_path: "/metrics".to_owned(),
+            links: Arc::new(Links {
+                telemetry_path: "/metrics".to_owned(),
+                runbook: String::new(),
+            }),
             max_requests: 1,
             web: web.clone(),
             health_without_credentials: false,

@@ -1,4 +1,4 @@
-//! What a scraper's request headers ask for: format, compression, and how soon.
+//! What the headers of a request ask for: format, compression, and how soon.
 
 use std::time::Duration;
 
@@ -66,6 +66,32 @@ pub fn format(headers: &HeaderMap) -> Format {
         }
     }
     best.0
+}
+
+/// Whether the `Accept` header prefers JSON to HTML: by quality, else by being named at all.
+pub fn json(headers: &HeaderMap) -> bool {
+    // The quality that a type has by the most specific range that matches it, and how specific.
+    let mut of_json = (0.0, 0);
+    let mut of_html = (0.0, 0);
+    let rank = |best: &mut (f32, u8), quality, specific| {
+        if specific >= best.1 {
+            *best = (quality, specific);
+        }
+    };
+    for item in items(headers, ACCEPT) {
+        match item.name.as_str() {
+            "application/json" => rank(&mut of_json, item.quality, 3),
+            "application/*" => rank(&mut of_json, item.quality, 2),
+            "text/html" => rank(&mut of_html, item.quality, 3),
+            "text/*" => rank(&mut of_html, item.quality, 2),
+            "*/*" => {
+                rank(&mut of_json, item.quality, 1);
+                rank(&mut of_html, item.quality, 1);
+            }
+            _ => {}
+        }
+    }
+    of_json.0 > 0.0 && of_json > of_html
 }
 
 /// Whether the `Accept-Encoding` header prefers gzip to none.
@@ -173,6 +199,35 @@ mod tests {
             assert_eq!(format(&headers("accept", accept)), expected, "{accept}");
         }
         assert_eq!(format(&HeaderMap::new()), Format::Text);
+    }
+
+    #[test]
+    fn json_only_for_those_who_prefer_it() {
+        for (accept, expected) in [
+            ("application/json", true),
+            ("application/json, text/plain, */*", true),
+            ("application/*", true),
+            ("text/html;q=0.5, application/json", true),
+            ("text/html;q=0.5, */*", true),
+            ("application/json;q=0.4, */*;q=0.3", true),
+            // Browsers.
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+                false,
+            ),
+            ("text/html, application/json", false),
+            ("application/json, text/html", false),
+            ("application/json;q=0.3, text/*;q=0.4", false),
+            ("application/json;q=0", false),
+            ("application/json;q=0, */*", false),
+            ("application/json;q=7", false),
+            ("image/png", false),
+            ("*/*", false),
+            ("", false),
+        ] {
+            assert_eq!(json(&headers("accept", accept)), expected, "{accept}");
+        }
+        assert!(!json(&HeaderMap::new()));
     }
 
     #[test]

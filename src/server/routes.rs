@@ -9,8 +9,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::Full;
 use hyper::header::{
-    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
-    HeaderValue, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -19,9 +19,12 @@ use tracing::{debug, warn};
 
 use super::flight::Flights;
 use super::tls::Tls;
-use super::{DEFAULT_LOOK, Server, landing, negotiation};
+use super::{DEFAULT_LOOK, Server, negotiation};
+use crate::command_line::Output;
 use crate::metrics::{self, Format};
 use crate::observation::Observation;
+use crate::report::report;
+use crate::status_page::{self, Links};
 
 const ROOT: &str = "/";
 pub const HEALTHY: &str = "/-/healthy";
@@ -32,7 +35,7 @@ const RELOAD: &str = "/-/reload";
 /// began: fifty clients at once need not hold fifty bodies.
 const SHARED_FOR: Duration = Duration::from_secs(1);
 
-/// Room for an exposition, in bytes of address space: memory is only what is written to. From
+/// Room for a body, in bytes of address space: memory is only what is written to. From
 /// 32 MiB on, glibc takes every block from the kernel and gives it back as soon as it is freed;
 /// smaller ones stay in the heaps of the threads that made them.
 const ROOM: usize = 33 * 1024 * 1024;
@@ -48,10 +51,21 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 pub type Answer = Response<Full<Bytes>>;
 
-/// What the bodies of metrics differ by.
+/// What can be made of one look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// For Prometheus.
+    Metrics(Format),
+    /// For a person.
+    Page,
+    /// What `check --output=json` prints.
+    Report,
+}
+
+/// What bodies differ by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Kind {
-    format: Format,
+    content: Content,
     gzip: bool,
     /// Reloads before it: who asks after one gets what it put in force.
     reloads: u64,
@@ -60,7 +74,7 @@ struct Kind {
 /// A body that was made: its kind, and when its look began.
 type Latest = (Kind, Instant, Weak<Body>);
 
-/// Why there are no metrics.
+/// Why there is no body.
 #[derive(Debug, Clone, Copy)]
 enum Refusal {
     /// `--web.max-requests` answers are on their way already.
@@ -89,10 +103,12 @@ pub fn telemetry_path(path: &str) -> Result<String, String> {
 /// Answers requests.
 pub struct Routes {
     server: Server,
+    /// The page's Content-Security-Policy.
+    policy: HeaderValue,
     /// Looks that are under way, for everyone who needs one.
     /// By the number of reloads before it.
     looks: Flights<u64, Arc<Observation>>,
-    /// Looks and their encoding, for everyone who asks for the same kind.
+    /// Looks and what is made of them, for everyone who asks for the same kind.
     bodies: Flights<Kind, Result<Arc<Body>, Refusal>>,
     /// The last body of each kind, not kept alive by this.
     latest: Arc<Mutex<Vec<Latest>>>,
@@ -104,8 +120,12 @@ impl Routes {
     /// Nothing is looked at until somebody asks.
     pub fn new(server: Server) -> Self {
         let limit = server.max_requests.min(Semaphore::MAX_PERMITS);
+        // Whoever cannot say what is permitted permits nothing.
+        let policy = HeaderValue::try_from(status_page::content_security_policy())
+            .unwrap_or(HeaderValue::from_static("default-src 'none'"));
         Self {
             server,
+            policy,
             looks: Flights::default(),
             bodies: Flights::default(),
             places: (limit > 0).then(|| Arc::new(Semaphore::new(limit))),
@@ -134,7 +154,7 @@ impl Routes {
 
     async fn route(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
         let server = &self.server;
-        let telemetry_path = &server.telemetry_path;
+        let telemetry_path = &server.links.telemetry_path;
         if path == RELOAD {
             return self.reload_asked_for(method).await;
         }
@@ -151,26 +171,18 @@ impl Routes {
             return with(answer, ALLOW, "GET, HEAD");
         }
         match path {
-            ROOT => {
-                let page = landing::page(server, [telemetry_path, HEALTHY, READY]);
-                let answer = answer(
-                    StatusCode::OK,
-                    "text/html; charset=utf-8",
-                    Bytes::from(page),
-                );
-                with(
-                    answer,
-                    CONTENT_SECURITY_POLICY,
-                    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-                )
-            }
+            ROOT if negotiation::json(headers) => self.made(Content::Report, headers).await,
+            ROOT => self.made(Content::Page, headers).await,
             HEALTHY => sentence(StatusCode::OK, "healthy"),
             READY if server.host.is_ready() => sentence(StatusCode::OK, "ready"),
             READY => sentence(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not ready: the first full reading of the units is not in yet",
             ),
-            _ => self.metrics(headers).await,
+            _ => {
+                let format = negotiation::format(headers);
+                self.made(Content::Metrics(format), headers).await
+            }
         }
     }
 
@@ -211,10 +223,11 @@ impl Routes {
         })
     }
 
-    async fn metrics(&self, headers: &HeaderMap) -> Answer {
+    /// The answer that a look makes.
+    async fn made(&self, content: Content, headers: &HeaderMap) -> Answer {
         let patience = negotiation::patience(headers);
         let kind = Kind {
-            format: negotiation::format(headers),
+            content,
             gzip: negotiation::gzip(headers),
             reloads: self.server.host.reloads(),
         };
@@ -230,15 +243,25 @@ impl Routes {
         };
         let refused = match timeout(patience.answer, body).await {
             Ok(Some(Ok(body))) => {
-                let content_type = match kind.format {
-                    Format::OpenMetrics => {
+                let content_type = match content {
+                    Content::Metrics(Format::OpenMetrics) => {
                         "application/openmetrics-text; version=1.0.0; charset=utf-8"
                     }
-                    Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+                    Content::Metrics(Format::Text) => "text/plain; version=0.0.4; charset=utf-8",
+                    Content::Page => "text/html; charset=utf-8",
+                    Content::Report => "application/json",
                 };
                 let body = Bytes::from_owner(Shared(body));
-                let answer = answer(StatusCode::OK, content_type, body);
-                let answer = with(answer, VARY, "Accept, Accept-Encoding");
+                let mut answer = answer(StatusCode::OK, content_type, body);
+                answer = with(answer, VARY, "Accept, Accept-Encoding");
+                if !matches!(content, Content::Metrics(_)) {
+                    answer = with(answer, CACHE_CONTROL, "no-store");
+                }
+                if content == Content::Page {
+                    answer = with(answer, REFERRER_POLICY, "no-referrer");
+                    let policy = self.policy.clone();
+                    answer.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+                }
                 return if kind.gzip {
                     with(answer, CONTENT_ENCODING, "gzip")
                 } else {
@@ -338,10 +361,11 @@ impl Routes {
         let look = self.look(deadline);
         let latest = self.latest.clone();
         let tls = self.server.web.borrow().tls.as_ref().map(Tls::is_current);
+        let links = self.server.links.clone();
         async move {
             let place = place.transpose().map_err(|_| Refusal::TooMany)?;
             let observation = look.await.ok_or(Refusal::Crashed)?;
-            let bytes = encode(observation, tls, kind).await?;
+            let bytes = make(observation, kind, tls, links).await?;
             let body = Arc::new(Body {
                 bytes,
                 _place: place,
@@ -369,15 +393,20 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-/// Encodes on a thread of its own: signals and other clients do not wait for it, and it does
+/// Makes a body on a thread of its own: signals and other clients do not wait for it, and it does
 /// not wait behind a name look-up that hangs in the runtime's few threads for blocking calls.
-async fn encode(
+async fn make(
     observation: Arc<Observation>,
-    tls_files: Option<bool>,
     kind: Kind,
+    tls_files: Option<bool>,
+    links: Arc<Links>,
 ) -> Result<Vec<u8>, Refusal> {
     let encode = move || {
-        let text = metrics::encode(&observation, tls_files, kind.format, ROOM);
+        let text = match kind.content {
+            Content::Metrics(format) => metrics::encode(&observation, tls_files, format, ROOM),
+            Content::Page => status_page::page(&observation, &links, ROOM),
+            Content::Report => report(&observation, Output::Json).0,
+        };
         if kind.gzip {
             compress(text.as_bytes())
         } else {

@@ -22,6 +22,8 @@ const LOOP_WINDOW: u64 = 15 * 60 * 1_000_000;
 /// A loop is over when no restart came for twice the time between the last two, and this long, in
 /// microseconds: no round takes exactly as long as the one before.
 const LOOP_SLACK: u64 = 30 * 1_000_000;
+/// A minute, in microseconds: how finely the restarts of the last hour are told apart.
+const MINUTE: u64 = 60_000_000;
 /// How long after its last start a service counts that was in a loop before watching began, in
 /// microseconds: how long its rounds take is not known then.
 const UNSEEN_LOOP: u64 = 5 * 60 * 1_000_000;
@@ -206,6 +208,9 @@ pub struct Service {
     /// When a run of a oneshot last ended with success, realtime microseconds; zero while none is
     /// known. Later failures leave it.
     pub last_success: u64,
+    /// Automatic restarts by the minute in which they were seen (of the monotonic clock), of the last
+    /// hour before the latest: never more than 61 of them, however quick a loop is.
+    recent_restarts: Vec<(u64, u32)>,
     /// When the last automatic restart was, monotonic microseconds; zero: none since the last start
     /// by hand.
     last_restart: u64,
@@ -575,6 +580,27 @@ impl Service {
         self.n_restarts = n_restarts;
     }
 
+    /// The automatic restarts of the hour before `now` (monotonic microseconds) that were seen, to the
+    /// minute.
+    pub fn restarts_in_the_last_hour(&self, now: u64) -> u64 {
+        let recent = self.recent_restarts.iter();
+        recent
+            .filter(|(minute, _)| is_recent(*minute, now))
+            .map(|(_, times)| u64::from(*times))
+            .sum()
+    }
+
+    fn keep_recent(&mut self, times: u32, now: u64) {
+        self.recent_restarts
+            .retain(|(minute, _)| is_recent(*minute, now));
+        match self.recent_restarts.last_mut() {
+            Some((minute, count)) if *minute == now / MINUTE => {
+                *count = count.saturating_add(times);
+            }
+            _ => self.recent_restarts.push((now / MINUTE, times)),
+        }
+    }
+
     /// It was restarted so many times since the last message.
     fn restarted(&mut self, times: u32, now: u64) {
         let apart = match times {
@@ -584,6 +610,7 @@ impl Service {
             // One message tells of several: they came quickly.
             _ => 0,
         };
+        self.keep_recent(times, now);
         self.last_restart = now;
         // Both must hold: the last one is not long ago, and the one before is in the window.
         let left = LOOP_WINDOW.saturating_sub(apart);
@@ -715,6 +742,11 @@ fn control_group(slice: &str, id: &str) -> String {
     path.push('/');
     path.push_str(id);
     path
+}
+
+/// Whether this minute of the monotonic clock lies in the hour before `now`.
+fn is_recent(minute: u64, now: u64) -> bool {
+    minute + 60 >= now / MINUTE
 }
 
 /// A Result that counts as a failure.
@@ -978,7 +1010,6 @@ mod tests {
     }
 
     const SECOND: u64 = 1_000_000;
-    const MINUTE: u64 = 60 * SECOND;
 
     /// A service that runs, after automatic restarts at these moments under our eyes.
     fn restarted_at(moments: &[u64]) -> Unit {
@@ -1026,6 +1057,23 @@ mod tests {
                 assert!(!unit.is_looping(last + 2 * period + 30 * SECOND));
             }
         }
+    }
+
+    #[test]
+    fn the_restarts_of_the_last_hour_are_counted_without_keeping_each() {
+        let mut unit = Unit::new("a.service", 0);
+        unit.apply(&restarts(0), 0, true);
+        // Two a minute, for three hours.
+        for count in 1..=360 {
+            unit.apply(&restarts(count), u64::from(count) * MINUTE / 2, false);
+        }
+        let service = unit.service.as_ref().unwrap();
+        assert_eq!(service.auto_restarts, 360);
+        assert_eq!(service.recent_restarts.len(), 61);
+        let at = |minutes| service.restarts_in_the_last_hour(minutes * MINUTE);
+        assert!((120..=122).contains(&at(180)), "{}", at(180));
+        assert!((60..=62).contains(&at(210)), "{}", at(210));
+        assert_eq!(at(241), 0);
     }
 
     #[test]

@@ -5,19 +5,19 @@ use crate::machine::{Machine, Systemd};
 use crate::server::Server;
 use crate::wait::{PATIENCE, wait_for};
 
-const PORTFOLIO: &str = "quantum-portfolio-intelligence.service";
-const EXECUTION: &str = "quantum-execution.service";
-const MONITOR: &str = "quantum-rl-monitor.service";
+pub const PORTFOLIO: &str = "quantum-portfolio-intelligence.service";
+pub const EXECUTION: &str = "quantum-execution.service";
+pub const MONITOR: &str = "quantum-rl-monitor.service";
 const CLM: &str = "quantum-clm.service";
 const SAFETY: &str = "quantum-risk-safety.service";
 const ENGINE: &str = "quantum-ai-engine.service";
 
 const BASELINE: &str = "/etc/baseline.yml";
 const TEMPLATE: &str = "/etc/cloud/templates/hosts.debian.tmpl";
-const REPOSITORY: &str = "/home/qt/quantum_trader";
+pub const REPOSITORY: &str = "/home/qt/quantum_trader";
 
 /// A unit that starts its program again and again.
-const RESTARTS: &str = "Restart=always\nRestartSec=200ms\n[Unit]\nStartLimitIntervalSec=0\n\
+pub const RESTARTS: &str = "Restart=always\nRestartSec=200ms\n[Unit]\nStartLimitIntervalSec=0\n\
     [Install]\nWantedBy=quantum-trader.target\n";
 
 /// The deployment with the baseline that is built in, but for the snapshot: what is repaired here
@@ -33,6 +33,21 @@ fn deployed(systemd: Systemd) -> Option<Machine> {
     Some(machine)
 }
 
+/// The deployment with the baseline that is built in and a snapshot of what `change` made of it.
+pub fn deployed_with_snapshot(systemd: Systemd, change: impl Fn(&Machine)) -> Option<Machine> {
+    let machine = Machine::boot(systemd)?;
+    machine.world();
+    machine.programs();
+    change(&machine);
+    let text = include_str!("../../deploy/baseline-quantum-trader.yml");
+    machine.write_file(BASELINE, &text.replace("resync: 60s", "resync: 1s"));
+    machine.sh(
+        "cp /etc/systemd/system/quantum-*.service /root/unit_backups_clean_20260107_final
+        systemctl daemon-reload; systemctl restart 'quantum-*.service'",
+    );
+    Some(machine)
+}
+
 impl Machine {
     /// The same, with this section `systemd` and what follows it as its baseline.
     #[track_caller]
@@ -44,14 +59,14 @@ impl Machine {
 
     /// The exporter of a host whose administrator lets it see everything.
     #[track_caller]
-    fn exporter_that_sees_all(&self) -> Server<'_> {
+    pub fn exporter_that_sees_all(&self) -> Server<'_> {
         self.exporter_as("root", &[&format!("--config.file={BASELINE}")])
             .unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// Puts a program into the place of a stand-in.
     #[track_caller]
-    fn replace(&self, service: &str, program: &str) {
+    pub fn replace(&self, service: &str, program: &str) {
         self.unit(service, &format!("[Service]\n{program}\n{RESTARTS}"));
         self.systemctl(&["daemon-reload"]);
         self.systemctl(&["restart", service]);
@@ -72,7 +87,7 @@ impl Machine {
 
     /// A drop-in, and the restart that makes it count.
     #[track_caller]
-    fn repair(&self, service: &str, drop_in: &str) {
+    pub fn repair(&self, service: &str, drop_in: &str) {
         let path = format!("/etc/systemd/system/{service}.d/repair.conf");
         self.write_file(&path, drop_in);
         self.systemctl(&["daemon-reload"]);
@@ -82,7 +97,7 @@ impl Machine {
     /// A restart by hand that ends a loop for everybody: of a unit that waits for its next automatic
     /// restart systemd would go on counting, and whoever looks for the first time would see a loop.
     #[track_caller]
-    fn restart(&self, service: &str) {
+    pub fn restart(&self, service: &str) {
         self.systemctl(&["restart", service]);
         self.systemctl(&["reset-failed", service]);
     }

@@ -10,6 +10,7 @@
 
 mod adoption;
 mod alertmanager;
+mod browser;
 mod deploy;
 mod expect;
 mod failures;
@@ -34,6 +35,7 @@ mod server;
 mod service;
 mod snapshot;
 mod stack;
+mod status_page;
 mod unit_files;
 mod units;
 mod views;

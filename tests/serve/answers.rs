@@ -2,22 +2,29 @@
 
 use std::io::Read;
 
-use crate::exporter::{Exporter, SilentBus};
+use crate::exporter::{Exporter, SilentBus, run};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
 
 #[test]
 fn every_path_answers_and_the_others_name_them() {
     let exporter = Exporter::start(&[]);
     let page = exporter.get("/", &[]);
     assert_eq!(page.status, 200);
-    assert_eq!(
-        page.header("content-type"),
-        Some("text/html; charset=utf-8")
-    );
+    assert_eq!(page.header("content-type"), Some(HTML));
     assert!(page.text().contains("quantum-trader"));
     assert!(page.text().contains("href=\"/metrics\""));
+    assert_eq!(page.header("cache-control"), Some("no-store"));
+    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+    assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(
+        policy.starts_with("default-src 'none'; style-src 'sha256-"),
+        "{policy}"
+    );
+    assert!(!policy.contains("unsafe"), "{policy}");
 
     let healthy = exporter.get("/-/healthy", &[]);
     assert_eq!((healthy.status, healthy.text()), (200, "healthy\n"));
@@ -49,7 +56,7 @@ fn readiness_waits_for_the_units() {
 fn head_tells_what_get_would_bring() {
     let exporter = Exporter::start(&[]);
     let mut client = exporter.connect();
-    for path in ["/", "/-/healthy", "/-/ready", "/nothing"] {
+    for path in ["/-/healthy", "/-/ready", "/nothing"] {
         let mut get = client.ask("GET", path, &[]);
         let mut head = client.ask("HEAD", path, &[]);
         assert_eq!(head.status, get.status, "{path}");
@@ -59,10 +66,12 @@ fn head_tells_what_get_would_bring() {
         assert_eq!(head.headers, get.headers, "{path}");
         assert!(!get.body.is_empty());
     }
-    let metrics = client.ask("HEAD", "/metrics", &[]);
-    assert_eq!(metrics.header("content-type"), Some(TEXT));
-    let length: usize = metrics.header("content-length").unwrap().parse().unwrap();
-    assert!(length > 1000);
+    for (path, content_type) in [("/metrics", TEXT), ("/", HTML)] {
+        let head = client.ask("HEAD", path, &[]);
+        assert_eq!(head.header("content-type"), Some(content_type));
+        let length: usize = head.header("content-length").unwrap().parse().unwrap();
+        assert!(length > 1000);
+    }
     // No stray body: the connection still works.
     assert_eq!(client.ask("GET", "/-/healthy", &[]).status, 200);
 }
@@ -106,6 +115,41 @@ fn the_format_is_the_one_the_scraper_prefers() {
 }
 
 #[test]
+fn the_page_is_also_the_report_of_check() {
+    let exporter = Exporter::start(&[]);
+    for (accept, content_type) in [
+        ("application/json", "application/json"),
+        (
+            "text/html;q=0.4, application/json;q=0.5",
+            "application/json",
+        ),
+        ("text/html, application/json;q=0.9", HTML),
+        ("*/*", HTML),
+    ] {
+        let answer = exporter.get("/", &[("Accept", accept)]);
+        assert_eq!(
+            answer.header("content-type"),
+            Some(content_type),
+            "{accept}"
+        );
+        assert_eq!(answer.header("vary"), Some("Accept, Accept-Encoding"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+    let answer = exporter.get("/", &[("Accept", "application/json")]);
+    let (_, check, _) = run(&["check", "--output=json"]);
+    let [answer, check] = [answer.text(), &check].map(|json| {
+        let mut report: serde_json::Value = serde_json::from_str(json).unwrap();
+        // Each in its own words, as each found it.
+        for check in report["checks"].as_array_mut().unwrap() {
+            check.as_object_mut().unwrap().remove("seen");
+        }
+        report["remarks"] = serde_json::Value::Null;
+        report
+    });
+    assert_eq!(answer, check);
+}
+
+#[test]
 fn gzip_is_sent_to_those_who_want_it() {
     let exporter = Exporter::start(&[]);
     let packed = exporter.get("/metrics", &[("Accept-Encoding", "deflate, gzip")]);
@@ -116,6 +160,8 @@ fn gzip_is_sent_to_those_who_want_it() {
         .unwrap();
     assert!(text.contains("baseline_info{"));
     assert!(packed.body.len() < text.len());
+    let page = exporter.get("/", &[("Accept-Encoding", "gzip")]);
+    assert_eq!(page.header("content-encoding"), Some("gzip"));
 
     let plain = exporter.get("/metrics", &[("Accept-Encoding", "gzip;q=0, br")]);
     assert_eq!(plain.header("content-encoding"), None);
