@@ -10,10 +10,14 @@ use crate::metrics::Metrics;
 use crate::server::Server;
 use crate::wait::{PATIENCE, wait_for};
 
+/// The service of the package.
 pub const SERVICE: &str = "baseline-exporter.service";
+/// Where it listens.
 pub const PORT: u16 = 20107;
-const README: &str = include_str!("../../README.md");
+/// Its baseline.
 pub const BASELINE: &str = "/etc/baseline-exporter/baseline.yml";
+
+const README: &str = include_str!("../../README.md");
 
 /// What systemd-analyze may count at most, by level.
 const EXPOSURE: f64 = 1.9;
@@ -50,13 +54,11 @@ fn life_of_a_package(systemd: Systemd) {
 
     deployment(&machine);
 
-    let peak = machine.sh(&format!(
-        "cat /sys/fs/cgroup/system.slice/{SERVICE}/memory.peak 2>/dev/null || echo unknown"
-    ));
     // Not by println: a figure is of interest also where nothing fails.
+    let mut stderr = io::stderr();
     writeln!(
-        io::stderr(),
-        "\n{systemd:?}: exposure {exposure}, {tight} with tight; memory at most (bytes) {peak}"
+        stderr,
+        "\n{systemd:?}: exposure {exposure}, {tight} with tight"
     )
     .unwrap();
 
@@ -73,7 +75,7 @@ impl Machine {
     #[track_caller]
     pub fn install_package(&self) -> Server<'_> {
         package();
-        // Of the build host, where nothing is to be started.
+        // The host's own, where nothing is to be started, is none of the machine's.
         self.sh("rm -f /usr/sbin/policy-rc.d; mkdir -p /root/target; ln -s /mnt/package/old /root/target/debian");
         let install = readme("### By the package").replace("apt ", "apt-get --yes ");
         assert!(
