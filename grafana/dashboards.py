@@ -121,7 +121,6 @@ PATH_REASONS = {
 VANTAGES = {"process": "asked its process", "predicted": "judged from its settings"}
 DRIFTS = {"modified": ("▲ modified", WARN), "missing": ("✖ missing", BAD), "extra": ("▲ extra", WARN)}
 EFFECTS = {"blocks": ("✖ blocks its start", BAD), "clutter": ("▲ clutter", WARN)}
-PHASES = {"resolve": REST, "connect": MOVING, "tls": OTHER, "auth": WARN, "ping": GOOD, "role": UNKNOWN}
 PROBES = {
     "units": "units (systemd)",
     "hostnames": "hostnames",
@@ -207,13 +206,10 @@ def fold(*terms):
     return f"max {PER_UNIT} (\n  {coded_terms}\n)"
 
 
-def deviation_code(matchers):
-    return fold(
-        *[
-            (f'baseline_unit_deviation{{{matchers}, deviation="{word}"}}', code)
-            for word, (code, *_) in DEVIATIONS.items()
-        ]
-    )
+def deviations(matchers):
+    return [
+        (f'baseline_unit_deviation{{{matchers}, deviation="{word}"}}', code) for word, (code, *_) in DEVIATIONS.items()
+    ]
 
 
 def state_code(matchers):
@@ -221,10 +217,7 @@ def state_code(matchers):
     are the higher ones."""
     named = [(f'systemd_unit_state{{{matchers}, state="{word}"}}', code) for word, (code, *_) in STATES.items()]
     rest = (f'systemd_unit_state{{{matchers}, state!~"{"|".join(STATES)}"}}', OTHER_STATE[0])
-    deviations = [
-        (f'baseline_unit_deviation{{{matchers}, deviation="{word}"}}', code) for word, (code, *_) in DEVIATIONS.items()
-    ]
-    return fold(*named, rest, *deviations)
+    return fold(*named, rest, *deviations(matchers))
 
 
 def or_none(expr, known, of="job, instance", **labels):
@@ -248,7 +241,7 @@ def worst(labels):
 
 CONNECTED = f"max by (job, instance) (baseline_exporter_bus_connected{{{HOST}}}) == 1"
 # Exists only where the rules are loaded and the exporter answers.
-RULES_LOADED = f"max by (job, instance) (instance:baseline_check:count{{{HOST}}}) >= 0"
+RULES_LOADED = f"max by (job, instance) (instance:baseline_check:worst{{{HOST}}}) >= 0"
 # And 3 where nothing was said.
 VERDICT = f"""{worst("job, instance")}
 or on (job, instance)
@@ -458,7 +451,7 @@ def sectioned(expr, label):
 
 def trouble(matchers, size):
     """What is wrong with which unit, and each suspected cause."""
-    wrong = deviation_code(matchers)
+    wrong = fold(*deviations(matchers))
     causes = sectioned(f"baseline_unit_cause{{{matchers}}} * on (job, instance, name) group_left () {wrong}", "cause")
     listed = or_none(f"{causes}\nor on (job, instance, name)\n{wrong}", CONNECTED, name="–")
     return table(
@@ -1216,17 +1209,15 @@ def unit():
 
 
 def fleet():
-    def hosts(status):
+    def count(status):
         return f'max by (job, instance) (instance:baseline_check:count{{{HOST}, status="{status}"}})'
 
-    violated, unsure = hosts("violated"), hosts("unknown")
     # Of each: how many hosts; none where no host answers, which is not zero.
-    holding = f"sum(({violated} + on (job, instance) {unsure}) == bool 0)"
-    unsure_only = f"sum(({violated} == bool 0) * on (job, instance) ({unsure} > bool 0))"
-    off = f"sum({violated} > bool 0)"
+    verdict = f"instance:baseline_check:worst{{{HOST}}}"
+    holding, unsure, violated = (f"sum({verdict} == bool {code})" for code in (0, 1, 2))
     silent = f"sum(up{{{HOST}}} == bool 0)"
     # For the order of the hosts: no answer before a violation, a violation before an unknown.
-    order = f"""{violated} * 100 + on (job, instance) {unsure}
+    order = f"""{count("violated")} * 100 + on (job, instance) {count("unknown")}
   or on (job, instance)
   (max by (job, instance) (up{{{HOST}}}) == 0) + 10000"""
     matrix = f"""{worst("job, instance, check")}
@@ -1247,7 +1238,7 @@ label_replace({order}, "check", "order", "", "")"""
             )
         ],
     )
-    evaluated = f"max by (job) (instance:baseline_check:count{{{HOST}}}) >= 0"
+    evaluated = f"max by (job) (instance:baseline_check:worst{{{HOST}}}) >= 0"
     rows = [
         [
             stat(
@@ -1269,7 +1260,7 @@ label_replace({order}, "check", "order", "", "")"""
             stat(
                 "Not at their baseline",
                 "Hosts of which a check is violated.",
-                off,
+                violated,
                 "hosts",
                 mappings=NONE,
                 steps=COUNTED,
@@ -1278,7 +1269,7 @@ label_replace({order}, "check", "order", "", "")"""
             stat(
                 "Unknown",
                 "Hosts of which no check is violated, but one cannot be told.",
-                unsure_only,
+                unsure,
                 "hosts",
                 mappings=NONE,
                 steps=[
@@ -1361,8 +1352,8 @@ label_replace({order}, "check", "order", "", "")"""
                 "How many hosts are at their baseline, are not, are unknown, give no answer.",
                 [
                     query(holding, "at their baseline"),
-                    query(off, "not at their baseline", ref="B"),
-                    query(unsure_only, "unknown", ref="C"),
+                    query(violated, "not at their baseline", ref="B"),
+                    query(unsure, "unknown", ref="C"),
                     query(silent, "no answer", ref="D"),
                 ],
                 "short",

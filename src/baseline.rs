@@ -1,25 +1,22 @@
 //! The baseline: the YAML file that says what the deployment looks like when it is healthy.
 
-mod reader;
 mod sections;
 mod units;
 
-pub use units::START_WITHIN;
+pub use sections::is_hostname;
+pub use units::{START_WITHIN, is_unit_name, watch_pattern};
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reader::{Node, Value};
+use crate::yaml::{self, Mistake, Mistakes, Node, Value};
 
 /// The baseline that is used where no file is given.
 const EMBEDDED: &str = include_str!("../deploy/baseline-quantum-trader.yml");
 
-/// A baseline of a thousand units stays well below; refused before it is parsed.
-const MOST_BYTES: u64 = 1024 * 1024;
+/// What mistakes call the file.
+const NOUN: &str = "baseline";
 
 /// A baseline that was read and found free of mistakes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,7 +180,7 @@ impl Baseline {
     /// Reads the file at `path`, or says everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, Mistakes> {
         let source = path.display().to_string();
-        let text = match read(path) {
+        let text = match yaml::read(path, NOUN) {
             Ok(text) => text,
             Err(mistake) => {
                 return Err(Mistakes {
@@ -204,12 +201,13 @@ impl Baseline {
         }
     }
 
-    fn parse(text: &str, source: &str) -> Result<Self, Mistakes> {
+    /// Reads this text, or says everything that is wrong with it. `source` is what it is called.
+    pub fn parse(text: &str, source: &str) -> Result<Self, Mistakes> {
         let mut crc = flate2::Crc::new();
         crc.update(text.as_bytes());
         let version = format!("{:08x}", crc.sum());
 
-        let found = match reader::parse(text) {
+        let found = match yaml::parse(text, NOUN) {
             Err(mistake) => vec![mistake],
             Ok(Node {
                 value: Value::Null, ..
@@ -290,107 +288,6 @@ impl Expected {
         }
     }
 }
-
-/// The text of a file that is small enough and UTF-8.
-fn read(path: &Path) -> Result<String, Mistake> {
-    let mut bytes = Vec::new();
-    // One byte past the limit tells "too large"; a pipe has no size to ask for.
-    File::open(path)
-        .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| Mistake::of_file(&unreadable(&error)))?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(Mistake::of_file(
-            "larger than 1 MiB, which no baseline is: check that the path names the right file",
-        ));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        let before = error.as_bytes().get(..offset).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Mistake::of_file(&format!(
-            "not UTF-8 text, first at byte {offset} on line {line}: \
-             save it as UTF-8, or check that the path names the right file"
-        ))
-    })
-}
-
-fn unreadable(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::NotFound => "reading the baseline: no such file, check the path".to_owned(),
-        ErrorKind::IsADirectory => {
-            "reading the baseline: this is a directory, name the file in it".to_owned()
-        }
-        ErrorKind::PermissionDenied => {
-            "reading the baseline: permission denied, let the exporter's user read it".to_owned()
-        }
-        _ => format!("reading the baseline: {error}"),
-    }
-}
-
-/// A line and a column of the file, both counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    line: u64,
-    column: u64,
-}
-
-impl Place {
-    /// Where the file uses the value: for an alias that is the alias, not its anchor.
-    fn of(node: &Node) -> Self {
-        Self::from(node.referenced)
-    }
-}
-
-impl From<serde_saphyr::Location> for Place {
-    fn from(location: serde_saphyr::Location) -> Self {
-        Self {
-            line: location.line(),
-            column: location.column(),
-        }
-    }
-}
-
-/// One mistake: where it stands, and a sentence that says what is wrong and how to put it right.
-#[derive(Debug)]
-struct Mistake {
-    /// `None` where the mistake is the file itself.
-    place: Option<Place>,
-    sentence: String,
-}
-
-impl Mistake {
-    fn of_file(sentence: &str) -> Self {
-        Self {
-            place: None,
-            sentence: sentence.to_owned(),
-        }
-    }
-}
-
-/// Every mistake of one file, in the order of their places, one line each.
-#[derive(Debug)]
-pub struct Mistakes {
-    source: String,
-    found: Vec<Mistake>,
-}
-
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Mistake { place, sentence }) in self.found.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            f.write_str(&self.source)?;
-            if let Some(Place { line, column }) = place {
-                write!(f, ":{line}:{column}")?;
-            }
-            write!(f, ": {sentence}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Mistakes {}
 
 #[cfg(test)]
 mod tests {
@@ -664,7 +561,7 @@ unit_files: {snapshot: /root/backup, ignore: ["*.bak"]}
     #[test]
     fn deep_nesting_is_one_sentence() {
         let deep =
-            "nested more than 32 levels deep: a baseline needs five, look for a stray bracket";
+            "nested more than 32 levels deep: five are enough for any, look for a stray bracket";
         let flow = refusal(&b"[".repeat(100_000));
         assert!(
             flow.starts_with("case.yml:1:") && flow.ends_with(deep),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::baseline;
 use crate::logging;
 use crate::server::{self, ListenAddress};
 
@@ -28,6 +29,10 @@ Examples:
   Keep the unit files while all is well, and bring them back later:
     baseline-exporter snapshot take /var/lib/baseline-exporter/golden
     baseline-exporter snapshot restore /var/lib/baseline-exporter/golden --apply
+
+  Write a baseline of your own while all is well, and see later what has changed:
+    baseline-exporter learn --match 'shop-*' >baseline.yml
+    baseline-exporter learn --diff --config.file=baseline.yml
 
 Exit status of check: 0 the baseline holds, 1 it is violated, 2 could not tell.";
 
@@ -71,6 +76,30 @@ pub enum Command {
     /// Keep, compare and bring back the unit files that were last known good
     #[command(subcommand, disable_help_subcommand = true)]
     Snapshot(Snapshot),
+    /// Write a baseline from this host, which is healthy now
+    #[command(after_help = LEARN)]
+    Learn(Learn),
+}
+
+const LEARN: &str = "\
+Exit status: 0 the baseline is on standard output, 1 units are in trouble, 2 could not tell.
+With --diff: 0 no difference, 1 some, 2 could not tell. As root it can read every environment file.";
+
+/// From what to learn, and what to do with it.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Learn {
+    /// Learn from the units of this name (`*`, `?`, `[...]`), such as 'shop-*'; may be given more
+    /// than once [default: the units whose files the administrator put into /etc/systemd/system]
+    #[arg(long = "match", value_name = "PATTERN", value_parser = baseline::watch_pattern)]
+    pub patterns: Vec<glob::Pattern>,
+    /// Learn though units failed, restart again and again or are stuck: nothing is expected of
+    /// those, comments tell of them
+    #[arg(long)]
+    pub force: bool,
+    /// Say how the baseline of --config.file, else the built-in one, differs from this host: one
+    /// line each. `+` is on the host only, `-` in the baseline only, `~` otherwise
+    #[arg(long, conflicts_with_all = ["patterns", "force"])]
+    pub diff: bool,
 }
 
 /// What to do with a snapshot of the watched units' files in /etc/systemd/system.
@@ -120,7 +149,7 @@ pub struct Config {
     /// [default: the baseline that is built in]
     #[arg(long = "config.file", global = true, value_name = "PATH")]
     pub file: Option<PathBuf>,
-    /// Only check the baseline: print a summary, or every mistake in it
+    /// Only check the baseline and --web.config.file: print a summary, or every mistake in them
     #[arg(long = "config.check", global = true)]
     pub check: bool,
 }
@@ -132,13 +161,27 @@ pub struct Web {
     /// Where to listen; without a host on every address.
     #[arg(
         long = "web.listen-address",
-        help = "Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100 or host:9100. \
-                Without a host: on every address. May be given more than once",
+        help = "Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100, host:9100 or \
+                unix:/run/x.sock. Without a host: on every address. May be given more than once",
         global = true,
         value_name = "ADDRESS",
         default_value = ":20107"
     )]
     pub listen_address: Vec<ListenAddress>,
+    /// Listen on the sockets that systemd passes (socket activation) instead of on addresses
+    #[arg(
+        long = "web.systemd-socket",
+        global = true,
+        conflicts_with = "listen_address"
+    )]
+    pub systemd_socket: bool,
+    /// The file with TLS, passwords, headers and a rate limit, in the format of Prometheus'
+    /// exporters [default: plain HTTP]
+    #[arg(long = "web.config.file", global = true, value_name = "PATH")]
+    pub config_file: Option<PathBuf>,
+    /// Answer /-/healthy and /-/ready without a password
+    #[arg(long = "web.health-without-credentials", global = true)]
+    pub health_without_credentials: bool,
     /// The path of the metrics
     #[arg(
         long = "web.telemetry-path",

@@ -668,7 +668,8 @@ fn lost_at_boot(judged: &Judged) -> Option<Remark> {
     })
 }
 
-fn is_running(unit: &Unit) -> bool {
+/// True of a unit that is up, and of a oneshot that did its work.
+pub fn is_running(unit: &Unit) -> bool {
     matches!(&*unit.active_state, "active" | "reloading" | "refreshing") || ended_well(unit)
 }
 

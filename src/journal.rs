@@ -5,6 +5,9 @@ mod signatures;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -169,6 +172,28 @@ impl Journal {
             "{program} failed ({status}): {complaint} (only root and members of the group systemd-journal may read the journal)"
         ))
     }
+}
+
+/// Whether this process may read the host's journal; `None` where there is none.
+pub fn is_readable() -> Option<bool> {
+    is_readable_below(Path::new("/"))
+}
+
+fn is_readable_below(root: &Path) -> Option<bool> {
+    let machine = fs::read_to_string(root.join("etc/machine-id")).ok()?;
+    // On disk, or in memory.
+    ["var/log/journal", "run/log/journal"]
+        .iter()
+        .find_map(|directory| {
+            let file = root
+                .join(directory)
+                .join(machine.trim())
+                .join("system.journal");
+            match File::open(file) {
+                Ok(_) => Some(true),
+                Err(error) => (error.kind() == ErrorKind::PermissionDenied).then_some(false),
+            }
+        })
 }
 
 /// One failure of one unit: equal for as long as nothing more happens to the unit.
@@ -389,6 +414,21 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_is_looked_for_on_disk_and_in_memory() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        assert_eq!(is_readable_below(root.path()), None);
+        write("etc/machine-id", "abc\n");
+        assert_eq!(is_readable_below(root.path()), None);
+        write("run/log/journal/abc/system.journal", "");
+        assert_eq!(is_readable_below(root.path()), Some(true));
+    }
+
+    #[test]
     fn a_failure_is_read_once_and_a_unit_not_too_often() {
         let (name, mut ledger, start) = (Arc::from("a.service"), Ledger::default(), Instant::now());
         assert!(ledger.begin(&name, &failure(1), start));
@@ -542,7 +582,7 @@ mod tests {
 
         /// The processes that were started.
         fn pids(&self) -> Vec<String> {
-            let pids = std::fs::read_to_string(self.dir.path().join("journalctl.pids"));
+            let pids = fs::read_to_string(self.dir.path().join("journalctl.pids"));
             let pids = pids.unwrap_or_default();
             pids.lines().map(str::to_owned).collect()
         }
@@ -614,7 +654,7 @@ mod tests {
         let pids = fake.pids();
         assert_eq!(pids.len(), 1);
         let mut look = tokio::time::interval(Duration::from_millis(5));
-        while std::path::Path::new(&format!("/proc/{}", pids[0])).exists() {
+        while Path::new(&format!("/proc/{}", pids[0])).exists() {
             look.tick().await;
         }
     }

@@ -4,6 +4,7 @@ mod baseline;
 mod command_line;
 mod findings;
 mod journal;
+mod learn;
 mod logging;
 mod metrics;
 mod observation;
@@ -15,6 +16,8 @@ mod server;
 mod service;
 mod snapshot;
 mod systemd;
+mod views;
+mod yaml;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -30,9 +33,10 @@ use tracing::info;
 use crate::baseline::Baseline;
 use crate::command_line::{Command, CommandLine, Config, Output};
 use crate::findings::Status;
+use crate::learn::{Differences, Outcome};
 use crate::observation::Host;
-use crate::reload::Reload;
-use crate::server::Server;
+use crate::reload::{Files, Reload};
+use crate::server::{Server, Web, WebConfig};
 use crate::service::Service;
 use crate::snapshot::restore::{self, Plan};
 use crate::snapshot::take::{About, take};
@@ -44,30 +48,42 @@ const COULD_NOT_TELL: u8 = 2;
 fn main() -> ExitCode {
     let line = CommandLine::parse();
     let outcome = match &line.command {
-        _ if line.config.check => check_baseline(&line.config),
+        _ if line.config.check => check_files(&line),
         None | Some(Command::Serve) => serve(&line),
         Some(Command::Check { output }) => check_host(&line, *output),
         Some(Command::Snapshot(command)) => keep(&line, command),
+        Some(Command::Learn(command)) if command.diff => diff_host(&line),
+        Some(Command::Learn(command)) => learn(&line, command),
     };
     outcome.unwrap_or_else(|error| {
         let status = match line.command {
-            Some(Command::Check { .. } | Command::Snapshot(_)) => COULD_NOT_TELL,
+            Some(Command::Check { .. } | Command::Snapshot(_) | Command::Learn(_)) => {
+                COULD_NOT_TELL
+            }
             _ => 1,
         };
-        // A baseline's mistakes start with their own file and line, as compilers print them.
-        let (text, status) = match error.downcast_ref::<baseline::Mistakes>() {
+        // A file's mistakes start with their own file and line, as compilers print them.
+        let (text, status) = match error.downcast_ref::<yaml::Mistakes>() {
             Some(mistakes) => (format!("{mistakes}\n"), COULD_NOT_TELL),
             None => (format!("baseline-exporter: {error:#}\n"), status),
         };
-        // Where standard error is closed, the exit status is all that can be said.
-        io::stderr().write_all(text.as_bytes()).unwrap_or_default();
+        complain(&text);
         ExitCode::from(status)
     })
 }
 
-/// `--config.check`: the baseline's summary, or its mistakes.
-fn check_baseline(config: &Config) -> anyhow::Result<ExitCode> {
-    print(&format!("{}\n", load(config)?.summary()))?;
+/// `--config.check`: the summaries of the baseline and the web configuration, or their mistakes.
+fn check_files(line: &CommandLine) -> anyhow::Result<ExitCode> {
+    let (baseline, web) = (
+        load(&line.config),
+        WebConfig::of(line.web.config_file.as_deref()),
+    );
+    if let (Err(_), Err(mistakes)) = (&baseline, &web) {
+        // Those of the baseline are told by the caller.
+        complain(&format!("{mistakes}\n"));
+    }
+    let text = files(line).summary(&baseline?, &web?);
+    print(&format!("{text}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -90,6 +106,52 @@ fn check_host(line: &CommandLine, output: Output) -> anyhow::Result<ExitCode> {
         Status::Holds => ExitCode::SUCCESS,
         Status::Violated => ExitCode::from(1),
         Status::Unknown => ExitCode::from(COULD_NOT_TELL),
+    })
+}
+
+/// `learn`: writes a baseline from the host as it is, or says why it is not fit for that.
+fn learn(line: &CommandLine, command: &command_line::Learn) -> anyhow::Result<ExitCode> {
+    if let Some(level) = line.log.level {
+        logging::start(level, line.log.format)?;
+    }
+    let runtime = runtime()?;
+    let learned = runtime.block_on(learn::learn(&command.patterns, command.force));
+    runtime.shutdown_background();
+    let (said, status) = match learned.map_err(Error::msg)? {
+        Outcome::Learned { text, remarks } => {
+            print(&text)?;
+            (remarks, ExitCode::SUCCESS)
+        }
+        Outcome::Refused(mut troubles) => {
+            troubles.push(
+                "nothing was learned: what is in trouble would become the baseline. Mend these units \
+                 first, or leave them out by --force"
+                    .to_owned(),
+            );
+            (troubles, ExitCode::from(1))
+        }
+    };
+    let said: String = said.iter().map(|said| format!("{said}\n")).collect();
+    io::stderr().write_all(said.as_bytes()).unwrap_or_default();
+    Ok(status)
+}
+
+/// `learn --diff`: says how the baseline differs from the host as it is.
+fn diff_host(line: &CommandLine) -> anyhow::Result<ExitCode> {
+    if let Some(level) = line.log.level {
+        logging::start(level, line.log.format)?;
+    }
+    let baseline = load(&line.config)?;
+    let runtime = runtime()?;
+    let differences = runtime.block_on(learn::diff(baseline));
+    runtime.shutdown_background();
+    let Differences { lines, unknown } = differences.map_err(Error::msg)?;
+    let told = lines.iter().chain(&unknown);
+    print(&told.map(|line| format!("{line}\n")).collect::<String>())?;
+    Ok(match (lines.is_empty(), unknown.is_empty()) {
+        (true, true) => ExitCode::SUCCESS,
+        (true, false) => ExitCode::from(COULD_NOT_TELL),
+        (false, _) => ExitCode::from(1),
     })
 }
 
@@ -180,8 +242,13 @@ fn about(baseline: &Baseline) -> anyhow::Result<About> {
 /// `serve`: answers scrapes until a signal ends it.
 fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
     // Before anything else: from here on whoever connects waits instead of being refused.
-    let listeners = server::bind(&line.web.listen_address)?;
+    let listeners = if line.web.systemd_socket {
+        server::inherit()?
+    } else {
+        server::bind(&line.web.listen_address)?
+    };
     let baseline = load(&line.config)?;
+    let web = Web::new(Arc::new(WebConfig::of(line.web.config_file.as_deref())?));
     logging::start(
         line.log.level.unwrap_or(logging::Level::Info),
         line.log.format,
@@ -198,12 +265,14 @@ fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
     let outcome = runtime.block_on(async {
         let host = Arc::new(Host::watch(baseline));
         let service = Arc::new(service);
-        let file = line.config.file.clone();
+        let reload = Reload::new(files(line), web.clone(), host.clone(), service.clone());
         let server = Server {
-            reload: Arc::new(Reload::new(file, host.clone(), service.clone())),
+            reload: Arc::new(reload),
             lifecycle: line.web.enable_lifecycle,
             telemetry_path: line.web.telemetry_path.clone(),
             max_requests: line.web.max_requests,
+            web,
+            health_without_credentials: line.web.health_without_credentials,
             host,
             service,
         };
@@ -214,8 +283,16 @@ fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
     outcome
 }
 
+/// The files that the command line names, which a reload reads again.
+fn files(line: &CommandLine) -> Files {
+    Files {
+        baseline: line.config.file.clone(),
+        web_config: line.web.config_file.clone(),
+    }
+}
+
 /// The baseline of `--config.file`, else the one that is compiled in.
-fn load(config: &Config) -> Result<Baseline, baseline::Mistakes> {
+fn load(config: &Config) -> Result<Baseline, yaml::Mistakes> {
     Baseline::of(config.file.as_deref())
 }
 
@@ -240,6 +317,11 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Prints on standard error; where that is closed, the exit status is all that can be said.
+fn complain(text: &str) {
+    io::stderr().write_all(text.as_bytes()).unwrap_or_default();
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -261,7 +343,7 @@ mod tests {
     #[test]
     fn dependencies_point_one_way() {
         let above_systemd = ["observation", "findings", "metrics", "report", "server"];
-        let rules: [(&str, &[&str], &[&str]); 8] = [
+        let rules: [(&str, &[&str], &[&str]); 9] = [
             ("systemd", &above_systemd, &["prometheus_client", "hyper"]),
             (
                 "probe",
@@ -289,6 +371,11 @@ mod tests {
                 &["zbus", "prometheus_client", "hyper"],
             ),
             ("metrics", &["report", "server"], &["zbus", "hyper"]),
+            (
+                "learn",
+                &["metrics", "report", "server"],
+                &["zbus", "prometheus_client", "hyper"],
+            ),
             (
                 "snapshot",
                 &above_systemd,

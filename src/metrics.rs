@@ -24,6 +24,7 @@ use crate::probe::hostname::Hostname;
 use crate::probe::write_path::WritePath;
 use crate::systemd::exit;
 use crate::systemd::unit::{ACTIVE_STATES, Unit, micros_as_seconds};
+use crate::views::views;
 
 /// The two texts that a scraper may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,13 +45,20 @@ const MANAGER_STATES: [&str; 6] = [
     "stopping",
 ];
 
-/// The whole exposition of one observation. `room` is how long the last one was.
-pub fn encode(observation: &Arc<Observation>, format: Format, room: usize) -> String {
+/// The whole exposition of one observation. `tls_files` is whether the server's TLS files are used
+/// as they are on disk, `None` if it has none; `room` is how long the last exposition was.
+pub fn encode(
+    observation: &Arc<Observation>,
+    tls_files: Option<bool>,
+    format: Format,
+    room: usize,
+) -> String {
     let mut registry = Registry::default();
     let findings = judge(observation);
     registry.register_collector(Box::new(Exposition {
         observation: observation.clone(),
         findings,
+        tls_files,
     }));
     let mut out = String::with_capacity(room);
     let written = match format {
@@ -67,6 +75,7 @@ pub fn encode(observation: &Arc<Observation>, format: Format, room: usize) -> St
 struct Exposition {
     observation: Arc<Observation>,
     findings: Findings,
+    tls_files: Option<bool>,
 }
 
 impl Collector for Exposition {
@@ -79,6 +88,7 @@ impl Collector for Exposition {
             write_paths,
             unit_files,
             clues: _,
+            journal_readable: _,
             took,
             link,
             last_reload,
@@ -144,6 +154,13 @@ impl Collector for Exposition {
             "1 while systemd is connected, was read in full and answers",
             |m| gauge(m, &NONE, u32::from(link.connected)),
         )?;
+        if let Some(in_use) = self.tls_files {
+            families.gauge(
+                "baseline_exporter_tls_files_last_reload_successful",
+                "1 if certificate, key and client CA are used as the files were at the last handshake, 0 while older ones stay in use because these cannot be used; none without TLS",
+                |m| gauge(m, &NONE, u32::from(in_use)),
+            )?;
+        }
         families.counter(
             "baseline_exporter_bus_reconnects",
             "Connections to systemd that were lost",
@@ -197,6 +214,16 @@ impl Collector for Exposition {
             |m| {
                 for (probe, _, success) in &probes {
                     gauge(m, &[("probe", *probe)], u32::from(*success))?;
+                }
+                Ok(())
+            },
+        )?;
+        families.gauge(
+            "baseline_exporter_view",
+            "1 if the exporter may see all that the baseline asks for of this, 0 if its user lacks the permission for some of it",
+            |m| {
+                for view in views(&self.observation) {
+                    gauge(m, &[("view", view.name)], u32::from(view.unseen.is_none()))?;
                 }
                 Ok(())
             },
@@ -1103,6 +1130,7 @@ unit_files: {snapshot: /var/lib/snapshot}
             write_paths: Ok(write_paths()),
             unit_files: unit_files(),
             clues: std::collections::HashMap::new(),
+            journal_readable: Some(false),
             took: Took {
                 units: Duration::from_micros(1500),
                 hostnames: Duration::from_millis(3),
@@ -1139,6 +1167,11 @@ unit_files: {snapshot: /var/lib/snapshot}
             .filter(|line| !line.starts_with("baseline_exporter_build_info{"))
             .flat_map(|line| [line, "\n"])
             .collect()
+    }
+
+    /// As a server with TLS tells it.
+    fn encode(observation: &Arc<Observation>, format: Format, room: usize) -> String {
+        super::encode(observation, Some(true), format, room)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::future::join_all;
 
 use crate::baseline::{self, Baseline};
-use crate::journal::{Clue, Journal};
+use crate::journal::{self, Clue, Journal};
 use crate::probe::Workers;
 use crate::probe::hostname::{self, Hostname};
 use crate::probe::redis::{self, Redis};
@@ -35,6 +35,8 @@ pub struct Observation {
     pub unit_files: UnitFiles,
     /// What failing units wrote to the journal, by their names.
     pub clues: HashMap<Arc<str>, Clue>,
+    /// Whether the host's journal may be read; `None` where there is none, or no answer in time.
+    pub journal_readable: Option<bool>,
     /// How long each took.
     pub took: Took,
     /// How the connection to systemd has fared.
@@ -214,6 +216,7 @@ impl Host {
             of_host,
             (redis, redis_took),
             (unit_files, unit_files_took),
+            journal_readable,
         ) = tokio::join!(
             units,
             timed(hostname::probe(&of_host, &[], workers, probe_until)),
@@ -225,6 +228,7 @@ impl Host {
                 workers,
                 probe_until
             )),
+            workers.run_one("the journal", probe_until, journal::is_readable),
         );
         let took = Took {
             units: units_took,
@@ -241,6 +245,7 @@ impl Host {
             write_paths,
             unit_files,
             clues,
+            journal_readable: journal_readable.flatten(),
             took,
             link,
             last_reload,

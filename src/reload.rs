@@ -1,4 +1,4 @@
-//! Reading the baseline again while the exporter serves: all of it, or nothing.
+//! Reading the baseline and the web configuration again while the exporter serves: all of it, or nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 use crate::baseline::Baseline;
 use crate::observation::Host;
 use crate::probe::Workers;
+use crate::server::{Web, WebConfig};
 use crate::service::Service;
 
 /// How long reading the files may take: they may lie on a file system that hangs.
@@ -20,21 +21,41 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 const UNITS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Puts in force what the files say now, one reload after the other.
-#[derive(Debug)]
 pub struct Reload {
-    /// The baseline's; `None` is the one that is compiled in.
-    file: Option<PathBuf>,
+    files: Files,
+    web: Web,
     host: Arc<Host>,
     service: Arc<Service>,
     workers: Workers,
     turn: Mutex<()>,
 }
 
+/// What is read again.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// `--config.file`; `None` is the baseline that is compiled in.
+    pub baseline: Option<PathBuf>,
+    /// `--web.config.file`; `None` is plain HTTP.
+    pub web_config: Option<PathBuf>,
+}
+
+impl Files {
+    /// What they were found to say, a line for each.
+    pub fn summary(&self, baseline: &Baseline, web: &WebConfig) -> String {
+        let mut text = baseline.summary();
+        if let Some(path) = &self.web_config {
+            text.push_str(&format!("\n{}: {}", path.display(), web.summary()));
+        }
+        text
+    }
+}
+
 impl Reload {
-    /// A reload of this file for this host, told to systemd.
-    pub fn new(file: Option<PathBuf>, host: Arc<Host>, service: Arc<Service>) -> Self {
+    /// A reload of these files for this host and its server, told to systemd.
+    pub fn new(files: Files, web: Web, host: Arc<Host>, service: Arc<Service>) -> Self {
         Self {
-            file,
+            files,
+            web,
             host,
             service,
             workers: Workers::default(),
@@ -51,9 +72,11 @@ impl Reload {
         self.service.reloading();
         let outcome = self.read().await;
         match &outcome {
-            Ok(baseline) => {
+            Ok((baseline, web_config)) => {
                 self.host.follow(baseline.clone());
+                self.web.send_replace(web_config.clone());
                 info!(
+                    web = web_config.summary(),
                     baseline = baseline.source,
                     version = baseline.version,
                     deployment = baseline.deployment,
@@ -68,32 +91,47 @@ impl Reload {
             Err(mistakes) => {
                 self.host.keep_baseline();
                 for mistake in mistakes.lines() {
-                    error!(mistake, "not reloaded, the baseline before stays in force");
+                    error!(mistake, "not reloaded, what was in force stays");
                 }
             }
         }
         self.service.ready();
-        outcome.map(|baseline| baseline.summary())
+        outcome.map(|(baseline, web)| self.files.summary(&baseline, &web))
     }
 
     /// Everything that a reload puts in force, read before any of it is: what fails here changes
     /// nothing.
-    async fn read(&self) -> Result<Baseline, String> {
-        let file = self.file.clone();
-        let read = move || Baseline::of(file.as_deref());
-        let deadline = Instant::now() + READ_WITHIN;
-        match self.workers.run_one("the baseline", deadline, read).await {
-            Some(read) => read.map_err(|mistakes| mistakes.to_string()),
-            None => {
-                let file = self.file.as_deref().unwrap_or_else(|| "embedded".as_ref());
-                Err(format!(
-                    "{}: reading the baseline took longer than {} s: see whether its file system \
-                     hangs (df {})",
-                    file.display(),
-                    READ_WITHIN.as_secs(),
-                    file.display(),
-                ))
+    async fn read(&self) -> Result<(Baseline, Arc<WebConfig>), String> {
+        let files = self.files.clone();
+        let read = move || {
+            let baseline = Baseline::of(files.baseline.as_deref());
+            let web_config = WebConfig::of(files.web_config.as_deref());
+            match (baseline, web_config) {
+                (Ok(baseline), Ok(web_config)) => Ok((baseline, Arc::new(web_config))),
+                (baseline, web_config) => {
+                    let mistakes = [baseline.err(), web_config.err()].into_iter().flatten();
+                    let mistakes: Vec<_> = mistakes.map(|found| found.to_string()).collect();
+                    Err(mistakes.join("\n"))
+                }
             }
-        }
+        };
+        let deadline = Instant::now() + READ_WITHIN;
+        let read = self
+            .workers
+            .run_one("the files of a reload", deadline, read);
+        read.await.unwrap_or_else(|| {
+            let Files {
+                baseline,
+                web_config,
+            } = &self.files;
+            let files = [baseline, web_config].into_iter().flatten();
+            let files: Vec<_> = files.map(|file| file.display().to_string()).collect();
+            Err(format!(
+                "reading {} took longer than {} s: see whether a file system hangs (df {})",
+                files.join(" and "),
+                READ_WITHIN.as_secs(),
+                files.join(" "),
+            ))
+        })
     }
 }

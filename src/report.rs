@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::command_line::Output;
 use crate::findings::{Findings, Judged, Status, judge};
 use crate::observation::Observation;
+use crate::views::{self, views};
 
 /// The report as it is printed, last newline included, and what it comes to. The text carries
 /// colours: whoever prints it to anything but a terminal takes them out.
@@ -73,6 +74,18 @@ fn text(observation: &Observation, findings: &Findings) -> String {
         let gap = if number == 0 { "\n" } else { "" };
         text.push_str(&format!("{gap}{word}: {}\n", remark.sentence));
     }
+    let unseen = views(observation)
+        .into_iter()
+        .filter_map(|view| Some((view.unseen.clone()?, view)));
+    for (number, (unseen, view)) in unseen.enumerate() {
+        let gap = if number == 0 { "\n" } else { "" };
+        let grant = view.grant;
+        let grant = match view.level {
+            Some(level) => format!("{}/{level} ({grant})", views::View::LEVELS),
+            None => grant.to_owned(),
+        };
+        text.push_str(&format!("{gap}not seen from here: {unseen}; add {grant}\n"));
+    }
     text
 }
 
@@ -122,6 +135,7 @@ struct Report<'a> {
     checks: Vec<Check<'a>>,
     units: Vec<Unit<'a>>,
     remarks: Vec<Remark<'a>>,
+    views: Vec<View>,
 }
 
 #[derive(Serialize)]
@@ -158,6 +172,16 @@ struct Remark<'a> {
     status: &'static str,
     subject: &'a str,
     sentence: &'a str,
+}
+
+/// What takes more than a user may need to have.
+#[derive(Serialize)]
+struct View {
+    view: &'static str,
+    seen: bool,
+    unseen: Option<String>,
+    level: Option<&'static str>,
+    grant: &'static str,
 }
 
 #[derive(Serialize)]
@@ -215,6 +239,16 @@ fn json(observation: &Observation, findings: &Findings) -> String {
                 sentence: &remark.sentence,
             })
             .collect(),
+        views: views(observation)
+            .into_iter()
+            .map(|view| View {
+                view: view.name,
+                seen: view.unseen.is_none(),
+                unseen: view.unseen,
+                level: view.level,
+                grant: view.grant,
+            })
+            .collect(),
     };
     // Text and numbers only: there is nothing in it that JSON cannot say.
     let mut json = serde_json::to_string_pretty(&report).unwrap_or_default();
@@ -223,7 +257,7 @@ fn json(observation: &Observation, findings: &Findings) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::sync::Arc;
 
     use super::*;
@@ -233,7 +267,8 @@ mod tests {
     use crate::process::Process;
     use crate::systemd::Link;
 
-    fn unknown() -> Observation {
+    /// Of a look that nobody answered.
+    pub fn unknown() -> Observation {
         Observation {
             baseline: Arc::new(Baseline::embedded()),
             units: Err("systemd does not answer".to_owned()),
@@ -245,6 +280,7 @@ mod tests {
                 drift: None,
             },
             clues: std::collections::HashMap::new(),
+            journal_readable: None,
             took: Took::default(),
             link: Link {
                 connected: false,
@@ -275,6 +311,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_seen_is_told_with_what_shows_it() {
+        let observation = Observation {
+            journal_readable: Some(false),
+            ..unknown()
+        };
+        let (text, _) = report(&observation, Output::Text);
+        assert!(
+            text.ends_with(
+                "\n\nnot seen from here: the journal, which tells why a unit failed; add \
+                 deploy/systemd/levels/journal.conf (the group systemd-journal)\n"
+            ),
+            "{text}"
+        );
+        let (json, _) = report(&observation, Output::Json);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let view = &json["views"][0];
+        assert_eq!(view["view"], "journal");
+        assert_eq!(view["seen"], false);
+        assert_eq!(view["level"], "journal.conf");
+    }
+
+    #[test]
     fn the_json_has_its_documented_fields() {
         let (json, _) = report(&unknown(), Output::Json);
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -284,5 +342,6 @@ mod tests {
         assert_eq!(json["checks"][1]["name"], "running_units");
         assert_eq!(json["checks"][1]["expected"], "12 running");
         assert_eq!(json["units"], serde_json::json!([]));
+        assert_eq!(json["views"], serde_json::json!([]));
     }
 }

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
-use super::reader::{Fields, Node, Reader, Seen, Value, quoted};
 use super::units::{systemd, unit_name};
 use super::{
-    Baseline, Expected, Hostname, Mistake, RedisAddress, RedisEndpoint, Systemd, UnitFiles, UsedBy,
+    Baseline, Expected, Hostname, RedisAddress, RedisEndpoint, Systemd, UnitFiles, UsedBy,
     WritePaths,
 };
+use crate::yaml::{Fields, Mistake, Node, Reader, Seen, Value, quoted};
 
 /// DNS' limits for a name and for each of its labels; the hosts file is read by the same resolver.
 const LONGEST_HOSTNAME: usize = 253;
@@ -148,15 +148,20 @@ fn used_by(reader: &mut Reader, fields: &Fields<'_>) -> UsedBy {
     UsedBy(patterns)
 }
 
-fn hostname<'n>(reader: &mut Reader, node: &'n Node, seen: &mut Seen) -> Option<&'n str> {
-    let name = reader.text(node, "a hostname")?;
+/// Whether resolvers accept this name; an underscore is as good as a hyphen to them.
+pub fn is_hostname(name: &str) -> bool {
     let label_fits = |label: &str| {
         (1..=LONGEST_LABEL).contains(&label.len())
             && label
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
     };
-    if name.len() > LONGEST_HOSTNAME || !name.split('.').all(label_fits) {
+    name.len() <= LONGEST_HOSTNAME && name.split('.').all(label_fits)
+}
+
+fn hostname<'n>(reader: &mut Reader, node: &'n Node, seen: &mut Seen) -> Option<&'n str> {
+    let name = reader.text(node, "a hostname")?;
+    if !is_hostname(name) {
         let name = quoted(name);
         reader.refuse(
             node,

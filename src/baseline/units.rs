@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::reader::{Fields, Node, Reader, Seen, Value, closest, quoted, quoted_list};
 use super::{Expected, Systemd, Unit};
+use crate::yaml::{Fields, Node, Reader, Seen, Value, closest, quoted, quoted_list};
 
 const SUFFIXES: [&str; 11] = [
     "service",
@@ -98,31 +98,46 @@ fn watch(reader: &mut Reader, entries: &[Node]) -> Vec<glob::Pattern> {
             continue;
         };
         let text = pattern.as_str();
-        let suffixed = text.rsplit_once('.').is_some_and(|(_, suffix)| {
-            SUFFIXES.contains(&suffix) || suffix.contains(['*', '?', '['])
-        });
-        if text.contains('/') {
-            let text = quoted(text);
-            reader.refuse(
-                node,
-                format!(
-                    "watch pattern {text} holds `/`, which no unit name does: delete the directory"
-                ),
-            );
-        } else if !suffixed && !text.ends_with('*') {
-            let (text, meant) = (quoted(text), quoted(format!("{text}.service")));
-            reader.refuse(
-                node,
-                format!(
-                    "watch pattern {text} matches no unit, they all have a suffix: \
-                     did you mean {meant}?"
-                ),
-            );
+        if let Some(sentence) = pattern_fault(text) {
+            reader.refuse(node, sentence);
         } else if reader.once(&mut seen, node, text, "watch") {
             patterns.push(pattern);
         }
     }
     patterns
+}
+
+/// A watch pattern as the command line has it.
+///
+/// # Errors
+///
+/// A sentence that says why no unit can match it.
+pub fn watch_pattern(text: &str) -> Result<glob::Pattern, String> {
+    let pattern = glob::Pattern::new(text).map_err(|error| {
+        let (at, why) = (error.pos + 1, error.msg);
+        format!("no glob pattern, character {at}: {why}")
+    })?;
+    pattern_fault(text).map_or(Ok(pattern), Err)
+}
+
+/// Why no unit's name can match this pattern.
+fn pattern_fault(text: &str) -> Option<String> {
+    let suffixed = text
+        .rsplit_once('.')
+        .is_some_and(|(_, suffix)| SUFFIXES.contains(&suffix) || suffix.contains(['*', '?', '[']));
+    if text.contains('/') {
+        let text = quoted(text);
+        Some(format!(
+            "watch pattern {text} holds `/`, which no unit name does: delete the directory"
+        ))
+    } else if !suffixed && !text.ends_with('*') {
+        let (text, meant) = (quoted(text), quoted(format!("{text}.service")));
+        Some(format!(
+            "watch pattern {text} matches no unit, they all have a suffix: did you mean {meant}?"
+        ))
+    } else {
+        None
+    }
 }
 
 /// One entry of a list of units, and the node that holds its name.
@@ -217,41 +232,53 @@ fn named_entry<'n>(
 /// A full unit name as systemd takes it.
 pub fn unit_name<'n>(reader: &mut Reader, node: &'n Node) -> Option<&'n str> {
     let name = reader.text(node, "a unit name")?;
-    let sentence = if name.len() > LONGEST_UNIT_NAME {
-        format!(
+    match name_fault(name) {
+        None => Some(name),
+        Some(sentence) => {
+            reader.refuse(node, sentence);
+            None
+        }
+    }
+}
+
+/// Whether a list of the baseline can name this unit: a full name, and no template's.
+pub fn is_unit_name(name: &str) -> bool {
+    name_fault(name).is_none() && !name.contains("@.")
+}
+
+/// Why systemd would not take the name, as a sentence.
+fn name_fault(name: &str) -> Option<String> {
+    if name.len() > LONGEST_UNIT_NAME {
+        return Some(format!(
             "{} is longer than systemd's limit of {LONGEST_UNIT_NAME} characters: shorten it",
             quoted(name)
-        )
-    } else if let Some(bad) = name.chars().find(|c| !is_unit_character(*c)) {
-        format!(
+        ));
+    }
+    if let Some(bad) = name.chars().find(|c| !is_unit_character(*c)) {
+        return Some(format!(
             "{} holds {}, which no unit name does: write letters, digits and `:-_.\\@` only",
             quoted(name),
             quoted(bad)
+        ));
+    }
+    let (prefix, suffix) = name.rsplit_once('.').unwrap_or((name, ""));
+    if !SUFFIXES.contains(&suffix) {
+        let meant = closest(suffix, &SUFFIXES).map_or_else(
+            || format!("{name}.service"),
+            |suffix| format!("{prefix}.{suffix}"),
+        );
+        return Some(format!(
+            "{} has no unit suffix: did you mean {}?",
+            quoted(name),
+            quoted(meant)
+        ));
+    }
+    (prefix.is_empty() || prefix.starts_with('@')).then(|| {
+        format!(
+            "{} is a suffix without a name: put the name before it",
+            quoted(name)
         )
-    } else {
-        let (prefix, suffix) = name.rsplit_once('.').unwrap_or((name, ""));
-        if SUFFIXES.contains(&suffix) {
-            if !prefix.is_empty() && !prefix.starts_with('@') {
-                return Some(name);
-            }
-            format!(
-                "{} is a suffix without a name: put the name before it",
-                quoted(name)
-            )
-        } else {
-            let meant = closest(suffix, &SUFFIXES).map_or_else(
-                || format!("{name}.service"),
-                |suffix| format!("{prefix}.{suffix}"),
-            );
-            format!(
-                "{} has no unit suffix: did you mean {}?",
-                quoted(name),
-                quoted(meant)
-            )
-        }
-    };
-    reader.refuse(node, sentence);
-    None
+    })
 }
 
 fn is_unit_character(c: char) -> bool {

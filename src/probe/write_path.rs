@@ -10,6 +10,8 @@ mod sandbox;
 mod tree;
 mod walk;
 
+pub use self::paths::declared;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{AbortHandle, JoinSet};
 
 /// Connections that are open at once. Prometheus needs one; the rest is room for mistakes.
@@ -27,7 +27,7 @@ const IDLE: Duration = Duration::from_secs(150);
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// It has not sent a whole request yet.
+    /// It has not sent a whole request yet; the TLS handshake is part of that.
     Asking,
     /// Its answer is in the making; the answer has its own time limit.
     Working,
@@ -79,15 +79,15 @@ impl Progress {
     }
 }
 
-/// A socket that tells its connection's progress.
-pub struct Socket {
-    inner: TokioIo<TcpStream>,
+/// A socket, or TLS over one, that tells its connection's progress.
+pub struct Socket<S> {
+    inner: TokioIo<S>,
     progress: Progress,
 }
 
-impl Socket {
+impl<S> Socket<S> {
     /// Wraps `stream` for hyper.
-    pub fn new(stream: TcpStream, progress: Progress) -> Self {
+    pub fn new(stream: S, progress: Progress) -> Self {
         Self {
             inner: TokioIo::new(stream),
             progress,
@@ -95,7 +95,7 @@ impl Socket {
     }
 }
 
-impl Read for Socket {
+impl<S: AsyncRead + Unpin> Read for Socket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -107,7 +107,7 @@ impl Read for Socket {
     }
 }
 
-impl Write for Socket {
+impl<S: AsyncWrite + Unpin> Write for Socket<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -18,13 +18,14 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::flight::Flights;
+use super::tls::Tls;
 use super::{DEFAULT_LOOK, Server, landing, negotiation};
 use crate::metrics::{self, Format};
 use crate::observation::Observation;
 
 const ROOT: &str = "/";
-const HEALTHY: &str = "/-/healthy";
-const READY: &str = "/-/ready";
+pub const HEALTHY: &str = "/-/healthy";
+pub const READY: &str = "/-/ready";
 const RELOAD: &str = "/-/reload";
 
 /// A body that is still on its way to somebody also goes to whoever asks so soon after its look
@@ -45,7 +46,7 @@ const OVERDUE: Duration = Duration::from_secs(5);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Full<Bytes>>;
 
 /// What the bodies of metrics differ by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,10 +197,13 @@ impl Routes {
     pub async fn reload(&self) -> Result<String, String> {
         let reload = self.server.reload.clone();
         let outcome = tokio::spawn(async move { reload.run().await }).await;
-        if self.server.service.is_heard() {
+        let service = &self.server.service;
+        if service.is_heard() {
             tokio::spawn(self.look(Instant::now() + DEFAULT_LOOK));
         }
         outcome.unwrap_or_else(|_| {
+            // It did not come as far as this.
+            service.ready();
             Err(
                 "the reload crashed, which is a mistake in this exporter; its log tells where"
                     .to_owned(),
@@ -333,10 +337,11 @@ impl Routes {
             .map(|places| places.clone().try_acquire_owned());
         let look = self.look(deadline);
         let latest = self.latest.clone();
+        let tls = self.server.web.borrow().tls.as_ref().map(Tls::is_current);
         async move {
             let place = place.transpose().map_err(|_| Refusal::TooMany)?;
             let observation = look.await.ok_or(Refusal::Crashed)?;
-            let bytes = encode(observation, kind).await?;
+            let bytes = encode(observation, tls, kind).await?;
             let body = Arc::new(Body {
                 bytes,
                 _place: place,
@@ -366,9 +371,13 @@ impl AsRef<[u8]> for Shared {
 
 /// Encodes on a thread of its own: signals and other clients do not wait for it, and it does
 /// not wait behind a name look-up that hangs in the runtime's few threads for blocking calls.
-async fn encode(observation: Arc<Observation>, kind: Kind) -> Result<Vec<u8>, Refusal> {
+async fn encode(
+    observation: Arc<Observation>,
+    tls_files: Option<bool>,
+    kind: Kind,
+) -> Result<Vec<u8>, Refusal> {
     let encode = move || {
-        let text = metrics::encode(&observation, kind.format, ROOM);
+        let text = metrics::encode(&observation, tls_files, kind.format, ROOM);
         if kind.gzip {
             compress(text.as_bytes())
         } else {
@@ -397,7 +406,8 @@ fn compress(text: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-fn sentence(status: StatusCode, text: &str) -> Answer {
+/// An answer of one line.
+pub fn sentence(status: StatusCode, text: &str) -> Answer {
     answer(status, PLAIN, Bytes::from(format!("{text}\n")))
 }
 
@@ -415,7 +425,8 @@ fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer
     )
 }
 
-fn with(mut answer: Answer, name: HeaderName, value: &'static str) -> Answer {
+/// The answer with one more header.
+pub fn with(mut answer: Answer, name: HeaderName, value: &'static str) -> Answer {
     answer
         .headers_mut()
         .insert(name, HeaderValue::from_static(value));

@@ -195,7 +195,8 @@ fn integer(value: Option<&Variant<'_>>) -> Option<i32> {
     }
 }
 
-fn strings(value: Option<&Variant<'_>>) -> Option<Vec<String>> {
+/// The texts in a list; `None` if it is none.
+pub fn strings(value: Option<&Variant<'_>>) -> Option<Vec<String>> {
     let Some(Variant::Array(array)) = value else {
         return None;
     };

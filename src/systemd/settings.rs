@@ -235,7 +235,9 @@ pub(super) fn programs(all: &HashMap<&str, Variant<'_>>) -> Option<Box<[String]>
     Some(names.collect())
 }
 
-fn items<'v, 'a>(value: Option<&'v Variant<'a>>) -> impl Iterator<Item = &'v Variant<'a>> {
+pub(super) fn items<'v, 'a>(
+    value: Option<&'v Variant<'a>>,
+) -> impl Iterator<Item = &'v Variant<'a>> {
     let items = match value {
         Some(Variant::Array(array)) => array.inner(),
         _ => &[],
@@ -243,14 +245,14 @@ fn items<'v, 'a>(value: Option<&'v Variant<'a>>) -> impl Iterator<Item = &'v Var
     items.iter()
 }
 
-fn fields<'v, 'a>(value: &'v Variant<'a>) -> &'v [Variant<'a>] {
+pub(super) fn fields<'v, 'a>(value: &'v Variant<'a>) -> &'v [Variant<'a>] {
     match value {
         Variant::Structure(structure) => structure.fields(),
         _ => &[],
     }
 }
 
-fn as_text(value: &Variant<'_>) -> Option<String> {
+pub(super) fn as_text(value: &Variant<'_>) -> Option<String> {
     match value {
         Variant::Str(text) => Some(text.as_str().to_owned()),
         _ => None,

@@ -23,7 +23,7 @@ use super::{Phase, Shared, monotonic_micros, properties};
 /// two thousand units.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Calls in flight at most: the system bus allows a connection 128 and then drops replies.
-const WINDOW: usize = 64;
+pub(super) const WINDOW: usize = 64;
 /// How long systemd may be silent before it is asked for a sign of life, while anybody looks.
 pub const SILENCE: Duration = Duration::from_secs(2);
 /// How long it has for that sign.
@@ -771,10 +771,10 @@ impl<'a> Session<'a> {
     }
 }
 
-const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
+pub(super) const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
 
 /// What a reply says; `None` if the unit is gone, which the next list tells, or has no such thing.
-fn known<T>(
+pub(super) fn known<T>(
     reply: Result<Message, BusError>,
     decode: impl FnOnce(&Message) -> Result<T, zbus::Error>,
 ) -> Result<Option<T>, BusError> {
@@ -788,7 +788,7 @@ fn known<T>(
 }
 
 /// The interface with what only units of this type have, where the table wants any of it.
-fn own_interface(id: &str) -> Option<String> {
+pub(super) fn own_interface(id: &str) -> Option<String> {
     let own = match suffix(id) {
         "service" => "Service",
         "timer" => "Timer",
@@ -828,7 +828,7 @@ fn read<T>(call: &'static str, result: Result<T, zbus::Error>) -> Result<T, BusE
 
 /// The object path of a unit: every byte that is not a letter or a digit becomes `_xx`, a digit
 /// in front too (bus_label_escape of systemd).
-fn object_path(id: &str) -> String {
+pub(super) fn object_path(id: &str) -> String {
     let mut path = UNIT_PATHS.to_owned();
     if id.is_empty() {
         path.push('_');

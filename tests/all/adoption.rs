@@ -54,6 +54,11 @@ const fn same(id: &'static str, by: By, found: &'static [&'static str]) -> Case 
 }
 
 const FAILED: &[&str] = &["shop-backup.service", "shop-broken.service"];
+const FAILED_ON_HOST: &[&str] = &[
+    "other-broken.service",
+    "shop-backup.service",
+    "shop-broken.service",
+];
 const LOOPS: &[&str] = &["shop-loops.service"];
 const SOCKET: &[&str] = &["shop-calls.socket"];
 const TIMERS: &[&str] = &["shop-job.timer", "shop-later.timer"];
@@ -69,15 +74,7 @@ const UNITS: &[Case] = &[
     ),
     same("systemd-socket-refused", By::Unit, SOCKET),
     same("systemd-uptime", By::Unit, &["shop-web.service"]),
-    same(
-        "failed",
-        By::Unit,
-        &[
-            "other-broken.service",
-            "shop-backup.service",
-            "shop-broken.service",
-        ],
-    ),
+    same("failed", By::Unit, FAILED_ON_HOST),
     same("failed-watched", By::Unit, FAILED),
     same("crash-looping", By::Unit, LOOPS),
     Case {
@@ -117,15 +114,7 @@ const UNITS: &[Case] = &[
     same("redis-replica", By::Value, &[]),
     same("redis-clients", By::SameValue, &[]),
     same("redis-start", By::SameValue, &[]),
-    same(
-        "line-failed",
-        By::Unit,
-        &[
-            "other-broken.service",
-            "shop-backup.service",
-            "shop-broken.service",
-        ],
-    ),
+    same("line-failed", By::Unit, FAILED_ON_HOST),
     Case {
         id: "line-running",
         by: By::Value,
@@ -144,15 +133,7 @@ const UNITS: &[Case] = &[
     ),
     same("line-hostname", By::Value, &["1"]),
     same("line-redis", By::Value, &["1"]),
-    same(
-        "history",
-        By::Unit,
-        &[
-            "other-broken.service",
-            "shop-backup.service",
-            "shop-broken.service",
-        ],
-    ),
+    same("history", By::Unit, FAILED_ON_HOST),
 ];
 
 /// While Redis is a replica of nobody.
@@ -471,6 +452,7 @@ const BASELINE: &str = "\
 deployment: shop
 systemd:
   watch: ['shop-*']
+  resync: 1s
   running:
     - shop-web.service
     - shop-stopped.service

@@ -73,6 +73,9 @@ fn healthy(systemd: Systemd) {
         last.at("baseline_exporter_resync_corrections_total", &[]),
         0.0
     );
+    let diff = machine.learn(&["--diff"]);
+    assert_eq!(diff.status.code(), Some(0), "{diff}");
+    assert_eq!(diff.stdout, "", "{diff}");
     // The target's wishes are in memory as not-found; asking for the disabled ones keeps none there.
     let listed = loaded();
     for name in DISABLED {
@@ -164,7 +167,7 @@ fn every_unit_has_its_series(metrics: &Metrics) {
 
 /// All that a program of the host prints when it is fed this text; it has to succeed.
 #[track_caller]
-fn fed(program: &str, args: &[&str], text: &str) -> String {
+pub fn fed(program: &str, args: &[&str], text: &str) -> String {
     let mut child = Command::new(program)
         .args(args)
         .stdin(Stdio::piped())

@@ -21,6 +21,7 @@ mod hung;
 mod incidents;
 mod jobs;
 mod journal;
+mod learn;
 mod loops;
 mod machine;
 mod messages;
@@ -35,6 +36,7 @@ mod snapshot;
 mod stack;
 mod unit_files;
 mod units;
+mod views;
 mod wait;
 #[expect(dead_code, reason = "tests/demonstration uses the rest of it")]
 mod webhook;

@@ -66,6 +66,12 @@ impl Machine {
         self.try_run(&[&["setpriv"], &user[..], &[BINARY, "check"], args].concat())
     }
 
+    /// What `baseline-exporter learn` says, run by root.
+    pub fn learn(&self, args: &[&str]) -> Output {
+        self.install_exporter();
+        self.try_run(&[&[BINARY, "learn"], args].concat())
+    }
+
     /// Once: a program that runs cannot be written to.
     fn install_exporter(&self) {
         // Beside it first: a program that runs cannot be written to.

@@ -5,7 +5,9 @@
 #[path = "../../src"]
 mod src {
     pub mod baseline;
+    pub mod yaml;
 }
+use src::yaml;
 
 libfuzzer_sys::fuzz_target!(|text: &[u8]| {
     let path = std::env::temp_dir().join(format!("baseline-fuzz-{}.yml", std::process::id()));

@@ -30,7 +30,6 @@ CLOSED_SETS = [
     ("CAUSES", "src/journal/signatures.rs", r"pub fn word\(self\).*?\n    \}", r'=> "(\w+)"'),
     ("HOSTNAME_REASONS", "src/probe/hostname.rs", r"impl Reason \{.*?\n\}", r'=> "(\w+)"'),
     ("REDIS_REASONS", "src/probe/redis.rs", r"impl Reason \{.*?\n\}", r'=> "(\w+)"'),
-    ("PHASES", "src/probe/redis.rs", r"impl Phase \{.*?\n\}", r'=> "(\w+)"'),
     ("PATH_REASONS", "src/probe/write_path.rs", r"impl Reason \{.*?\n\}", r'=> "(\w+)"'),
     ("DRIFTS", "src/probe/unit_files/drift.rs", r"pub fn word\(self\).*?\n    \}", r'=> "(\w+)"'),
     ("EFFECTS", "src/probe/unit_files.rs", r"impl Effect \{.*?\n\}", r'=> "(\w+)"'),

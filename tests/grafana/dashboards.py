@@ -39,10 +39,10 @@ def expand(text, chosen, seconds, rate_interval="1m"):
 
 
 class Prometheus:
-    """A Prometheus at this address, which must have the interface of version 1."""
+    """A Prometheus at this address, and its process where it is one of ours."""
 
-    def __init__(self, address):
-        self.address = address.rstrip("/")
+    def __init__(self, address, process=None):
+        self.address, self.process = address.rstrip("/"), process
 
     def ask(self, path, **parameters):
         """The data of the answer, and its warnings and infos."""

@@ -77,7 +77,7 @@ def serving(program, data):
                 if server.poll() is not None:
                     raise SystemExit(f"{program} ended: {(data / 'log').read_text()}") from None
                 time.sleep(0.05)
-        yield Prometheus(f"http://127.0.0.1:{port}")
+        yield Prometheus(f"http://127.0.0.1:{port}", server.pid)
     finally:
         server.terminate()
         server.wait()

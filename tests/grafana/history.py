@@ -127,7 +127,10 @@ def recorded(series):
     for metric, labels, value in series:
         if metric == "baseline_check":
             counts[labels["status"]] = counts.get(labels["status"], 0) + value
-    return [("instance:baseline_check:count", {"status": status}, value) for status, value in counts.items()]
+    if counts:
+        yield "instance:baseline_check:worst", {}, 2 if counts["violated"] else 1 if counts["unknown"] else 0
+    for status, value in counts.items():
+        yield "instance:baseline_check:count", {"status": status}, value
 
 
 class History:
@@ -212,10 +215,8 @@ def many_hosts(out, hosts, end):
         if down:
             continue
         shown = broken if in_trouble else healthy
-        for metric, labels, value in recorded(shown):
-            history.add(metric, labels | target, day, value)
-        for metric, labels, value in [*shown, (*BUILD, 1.0)]:
-            history.add(metric, labels | target, lately, value)
+        for metric, labels, value in [*recorded(shown), *shown, (*BUILD, 1.0)]:
+            history.add(metric, labels | target, day if metric.endswith(":worst") else lately, value)
         for alert in ALERTS if in_trouble else ():
             labels = alert | {"component": "baseline"} | target
             history.add("ALERTS", {"alertstate": "firing"} | labels, lately, 1)

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::machine::{Machine, Systemd};
 use crate::prometheus::Generation;
-use crate::replay::{Replay, deployment, page, ticket};
+use crate::replay::{BASELINE, Replay, deployment, page, ticket};
 use crate::stack::TREE;
 use crate::wait::{PATIENCE, wait_for};
 
@@ -34,10 +34,14 @@ fn the_exporter_goes_down_while_a_unit_has_failed() {
 }
 
 #[test]
-fn the_bus_goes_down() {
+fn the_bus_goes_down_and_the_baseline_has_a_mistake() {
     let Some(machine) = deployment(Systemd::V252) else {
         return;
     };
+    machine.write_file(
+        "/run/systemd/system/baseline-exporter.service.d/reload.conf",
+        "[Service]\nType=notify\nExecReload=/bin/kill -HUP $MAINPID\n",
+    );
     let mut replay = Replay::start_as("exporter", "bus down", &machine);
     replay.inject(|machine| {
         machine.systemctl(&["stop", "dbus.socket", "dbus.service"]);
@@ -48,6 +52,15 @@ fn the_bus_goes_down() {
         "bus lost",
     )]);
     replay.fix("dbus-start", &[]);
+    replay.all_is_well();
+    let text = machine.read_file(BASELINE);
+    replay.inject(|machine| {
+        machine.append_to_baseline("hostname: []\n");
+        machine.systemctl(&["reload", "baseline-exporter.service"]);
+    });
+    replay.pages(&[ticket("BaselineReloadFailed", "baseline-exporter", "")]);
+    replay.repair(|machine| machine.write_file(BASELINE, &text));
+    replay.fix("exporter-reload", &[]);
     replay.resolved();
 }
 

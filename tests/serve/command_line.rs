@@ -123,6 +123,9 @@ fn help_and_version_are_for_people() {
         "Log:\n",
         "Examples:\n",
         "[default: :20107]",
+        "--web.config.file",
+        "--web.systemd-socket",
+        "--web.health-without-credentials",
         "[default: /metrics]",
         "[default: 40]",
         "[default: logfmt]",
@@ -150,5 +153,26 @@ fn a_reader_that_goes_away_has_seen_enough() {
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.stderr, b"", "{arguments:?}");
         assert!(output.status.code().is_some(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn learn_refuses_what_it_cannot_mean() {
+    for (arguments, part) in [
+        (&["learn", "--match=a/b*"][..], "holds `/`"),
+        (&["learn", "--match=shop"], "did you mean `shop.service`?"),
+        (&["learn", "--match=[a*"], "no glob pattern, character 1"),
+        (&["learn", "--diff", "--force"], "cannot be used with"),
+        (&["learn", "--diff", "--match=a*"], "cannot be used with"),
+    ] {
+        let (output, stdout, stderr) = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert_eq!(stdout, "", "{arguments:?}");
+        assert!(stderr.contains(part), "{arguments:?}: {stderr}");
+    }
+    let (output, help, _) = run(&["learn", "-h"]);
+    assert_eq!(output.status.code(), Some(0));
+    for part in ["--match <PATTERN>", "--force", "--diff", "Exit status: 0"] {
+        assert!(help.contains(part), "{part} is not in\n{help}");
     }
 }

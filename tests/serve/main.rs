@@ -5,7 +5,12 @@
 )]
 
 mod answers;
+mod auth;
+mod certificates;
 mod command_line;
 mod exporter;
 mod limits;
+mod oddities;
 mod reload;
+mod sockets;
+mod tls;

@@ -181,3 +181,41 @@ fn a_look_under_way_ends_with_the_baseline_it_began_with() {
     let after = after.receive(false);
     assert_eq!(in_force(after.text()), ("second".to_owned(), true));
 }
+
+#[test]
+fn the_baseline_and_the_web_configuration_are_put_in_force_together() {
+    let file = File::new();
+    let web_config = file.path.with_file_name("web.yml");
+    let passwords = "basic_auth_users:\n  prometheus: \
+        $2y$10$oHQ9BtxZ/QcJ21huhqL0HOzYyDLp6eTPC4V1U9W0VWbKJYkq0TI4S\n";
+    std::fs::write(&web_config, "").unwrap();
+    let web_flag = format!("--web.config.file={}", web_config.display());
+    let exporter = Exporter::start(&[&file.flag, &web_flag]);
+    assert_eq!(exporter.get("/metrics", &[]).status, 200);
+
+    // One mistake in each: both are told, neither file is in force.
+    file.says("deployment: third\nsystemd: {runing: []}\n");
+    std::fs::write(&web_config, format!("{passwords}rate_limits: {{}}\n")).unwrap();
+    exporter.signal(Signal::HUP);
+    for place in ["baseline.yml:2:", "web.yml:3:"] {
+        let line = exporter.log_line("not reloaded");
+        assert!(line.contains(place), "{line}");
+    }
+    assert_eq!(now_in_force(&exporter), ("first".to_owned(), false));
+
+    // A good baseline beside a bad web configuration changes nothing either.
+    file.says(SECOND);
+    exporter.signal(Signal::HUP);
+    let line = exporter.log_line("not reloaded");
+    assert!(line.contains("web.yml:3:"), "{line}");
+    assert_eq!(now_in_force(&exporter), ("first".to_owned(), false));
+
+    std::fs::write(&web_config, passwords).unwrap();
+    exporter.signal(Signal::HUP);
+    let line = exporter.log_line("msg=reloaded");
+    assert!(line.contains("deployment=second"), "{line}");
+    assert_eq!(exporter.get("/metrics", &[]).status, 401);
+    let login = ("Authorization", "Basic cHJvbWV0aGV1czpjaGFuZ2UgbWU=");
+    let metrics = exporter.get("/metrics", &[login]);
+    assert_eq!(in_force(metrics.text()), ("second".to_owned(), true));
+}

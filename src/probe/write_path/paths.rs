@@ -87,7 +87,7 @@ pub fn asked(write_paths: &[WritePaths], units: &[Arc<Unit>]) -> Vec<Asked> {
 
 /// What the settings say that the service writes: what is listed as writable and has to exist, and
 /// the directories that systemd makes for its data.
-fn declared(settings: &Settings) -> Vec<PathBuf> {
+pub fn declared(settings: &Settings) -> Vec<PathBuf> {
     let has_root = !matches!(settings.root_directory.as_str(), "" | "/");
     let listed = settings.read_write_paths.iter();
     let listed = listed.map(|entry| Listed::new(entry)).filter(|listed| {

@@ -40,7 +40,7 @@ type Plain<T> = T extends string ? `${T}`
 
 def typescript():
     lines = [HEAD]
-    for kind, (directory, module, *_) in PANELS.items():
+    for directory, module, *_ in PANELS.values():
         path = f"@grafana/schema/dist/esm/raw/composable/{directory}/panelcfg/x/{module}_types.gen"
         lines.append(f'import type * as {directory} from "{path}";')
     number = 0

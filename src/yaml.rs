@@ -1,7 +1,10 @@
 //! YAML as a tree that knows where everything stands, read by type with every mistake collected.
 
 use std::collections::HashMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -12,12 +15,13 @@ use serde_saphyr::{
     Spanned, UserMessageFormatter,
 };
 
-use super::{Mistake, Place};
+/// A baseline of a thousand units stays well below; refused before it is parsed.
+const MOST_BYTES: u64 = 1024 * 1024;
 
 /// A baseline needs five levels; the rest is room for mistakes worth a better message.
 const DEEPEST: usize = 32;
 const TOO_DEEP: &str =
-    "nested more than 32 levels deep: a baseline needs five, look for a stray bracket";
+    "nested more than 32 levels deep: five are enough for any, look for a stray bracket";
 
 /// More values than any host has units, few enough to report on at once.
 const MOST_VALUES: usize = 50_000;
@@ -74,7 +78,7 @@ struct ValueVisitor;
 impl<'de> Visitor<'de> for ValueVisitor {
     type Value = Value;
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a YAML value")
     }
 
@@ -119,8 +123,113 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 }
 
-/// The text as a tree, or the one mistake that keeps it from being YAML.
-pub fn parse(text: &str) -> Result<Node, Mistake> {
+/// The text of a file that is small enough and UTF-8. `noun` is what the file is, such as
+/// "baseline".
+pub fn read(path: &Path, noun: &str) -> Result<String, Mistake> {
+    let mut bytes = Vec::new();
+    // One byte past the limit tells "too large"; a pipe has no size to ask for.
+    File::open(path)
+        .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| Mistake::of_file(&unreadable(&error, noun)))?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(Mistake::of_file(&format!(
+            "larger than 1 MiB, which no {noun} is: check that the path names the right file"
+        )));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().get(..offset).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Mistake::of_file(&format!(
+            "not UTF-8 text, first at byte {offset} on line {line}: \
+             save it as UTF-8, or check that the path names the right file"
+        ))
+    })
+}
+
+fn unreadable(error: &io::Error, noun: &str) -> String {
+    let why = match error.kind() {
+        ErrorKind::NotFound => "no such file, check the path".to_owned(),
+        ErrorKind::IsADirectory => "this is a directory, name the file in it".to_owned(),
+        ErrorKind::PermissionDenied => {
+            "permission denied, let the exporter's user read it".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    format!("reading the {noun}: {why}")
+}
+
+/// A line and a column of the file, both counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub line: u64,
+    pub column: u64,
+}
+
+impl Place {
+    /// Where the file uses the value: for an alias that is the alias, not its anchor.
+    pub fn of(node: &Node) -> Self {
+        Self::from(node.referenced)
+    }
+}
+
+impl From<serde_saphyr::Location> for Place {
+    fn from(location: serde_saphyr::Location) -> Self {
+        Self {
+            line: location.line(),
+            column: location.column(),
+        }
+    }
+}
+
+/// One mistake: where it stands, and a sentence that says what is wrong and how to put it right.
+#[derive(Debug)]
+pub struct Mistake {
+    /// `None` where the mistake is the file itself.
+    pub place: Option<Place>,
+    /// What is wrong, and how to put it right.
+    pub sentence: String,
+}
+
+impl Mistake {
+    /// A mistake of the file as a whole.
+    pub fn of_file(sentence: &str) -> Self {
+        Self {
+            place: None,
+            sentence: sentence.to_owned(),
+        }
+    }
+}
+
+/// Every mistake of one file, in the order of their places, one line each.
+#[derive(Debug)]
+pub struct Mistakes {
+    /// The file's path.
+    pub source: String,
+    /// At least one.
+    pub found: Vec<Mistake>,
+}
+
+impl Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Mistake { place, sentence }) in self.found.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            f.write_str(&self.source)?;
+            if let Some(Place { line, column }) = place {
+                write!(f, ":{line}:{column}")?;
+            }
+            write!(f, ": {sentence}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// The text as a tree, or the one mistake that keeps it from being YAML. `noun` as for [`read`].
+pub fn parse(text: &str, noun: &str) -> Result<Node, Mistake> {
     let mut budget = Budget::default();
     budget.max_depth = DEEPEST;
     budget.max_nodes = MOST_VALUES;
@@ -142,18 +251,17 @@ pub fn parse(text: &str) -> Result<Node, Mistake> {
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| Mistake {
         place: error.location().map(Place::from),
-        sentence: syntax_sentence(&error),
+        sentence: syntax_sentence(&error, noun),
     })
 }
 
-fn syntax_sentence(error: &Error) -> String {
+fn syntax_sentence(error: &Error, noun: &str) -> String {
     match error {
-        Error::AliasError { error, .. } => syntax_sentence(error),
-        Error::MultipleDocuments { .. } => {
-            "a second YAML document begins here: a baseline is one document, \
+        Error::AliasError { error, .. } => syntax_sentence(error, noun),
+        Error::MultipleDocuments { .. } => format!(
+            "a second YAML document begins here: a {noun} is one document, \
              delete the `---` line or keep the second in a file of its own"
-                .to_owned()
-        }
+        ),
         Error::UnknownAnchor { .. } => "this alias names an anchor that the file does not define: \
              write the value out, or define the anchor before it"
             .to_owned(),
@@ -167,11 +275,11 @@ fn syntax_sentence(error: &Error) -> String {
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => format!(
             "more than {MOST_VALUES} values or {MOST_TEXT} bytes of text once aliases are written \
-             out: this is no baseline, or its aliases multiply each other"
+             out: this is no {noun}, or its aliases multiply each other"
         ),
         Error::UnsupportedTag { tag, .. } => {
             format!(
-                "{} is no tag that a baseline may use: write the value itself",
+                "{} is no tag that a {noun} may use: write the value itself",
                 quoted(tag)
             )
         }
@@ -231,7 +339,8 @@ impl Reader {
         });
     }
 
-    fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {
+    /// Notes that `node`, which `what` names, is not of the kind that it must be.
+    pub fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {
         let found = node.value.kind();
         self.refuse(node, format!("{what} must be {expected}, found {found}"));
     }
@@ -280,6 +389,19 @@ impl Reader {
             mistyped,
             place: Place::of(node),
         })
+    }
+
+    /// The keys and values of a mapping whose keys are the operator's own. Nothing at all is an
+    /// empty one.
+    pub fn entries<'n>(&mut self, node: &'n Node, what: &str) -> &'n [(Node, Node)] {
+        match &node.value {
+            Value::Null => &[],
+            Value::Mapping(entries) => entries,
+            _ => {
+                self.wrong_type(node, what, "a mapping");
+                &[]
+            }
+        }
     }
 
     /// The value of a key that must be there.

@@ -1,0 +1,203 @@
+//! Where in a baseline a unit belongs, as it stands now.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::baseline::is_unit_name;
+use crate::findings::{Judged, is_running};
+use crate::probe::unit_files::{Dangling, Why};
+use crate::systemd::manager::Details;
+use crate::systemd::unit::{Unit, suffix};
+
+/// A unit that systemd restarted twice or more since its last start by hand, the last time less than
+/// so long ago, is in a loop as far as can be known; microseconds.
+const LOOP_WINDOW: u64 = 15 * 60 * 1_000_000;
+/// After a single automatic restart, how long a unit has to run before it counts as settled;
+/// microseconds.
+const SETTLED: u64 = 60 * 1_000_000;
+/// How many of the units that name an absent one are told.
+const NAMED_BY: usize = 3;
+
+/// Where a unit belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// `running`; with a remark, such as that it is a oneshot.
+    Running(Option<&'static str>),
+    /// `active`.
+    Active,
+    /// `absent`, and why.
+    Absent(String),
+    /// `disabled`, and why.
+    Disabled(String),
+    /// In no list, and why.
+    Unlisted(String),
+    /// It is in trouble: a sentence that begins with its name.
+    Trouble(String),
+}
+
+/// Where a unit belongs that no list names. `None` for what comes and goes by itself: other names of a
+/// unit, slices, scopes and devices, and the instance that a socket starts for one connection. `now` is
+/// monotonic microseconds.
+pub fn place(judged: &Judged, details: &Details, now: u64) -> Option<Place> {
+    let unit = &*judged.unit;
+    let is_connection =
+        unit.name.contains('@') && details.pulled_in_by.iter().any(|by| suffix(by) == "socket");
+    if unit.name != unit.id
+        || matches!(unit.suffix(), "slice" | "scope" | "device")
+        || is_connection
+        || !is_unit_name(&unit.name)
+    {
+        return None;
+    }
+    if let Some(sentence) = trouble(judged, now) {
+        return Some(Place::Trouble(sentence));
+    }
+    let file_state = unit.file_state.as_deref().unwrap_or_default();
+    let is_up = !unit.is_down();
+    // Of an instance no file tells whether it is enabled, but that a target wants it.
+    let is_enabled = file_state.starts_with("enabled")
+        || (unit.name.contains('@') && !details.pulled_in_by.is_empty());
+    let started_by = match &*details.pulled_in_by {
+        [] => String::new(),
+        units => format!(", started by {}", units.join(", ")),
+    };
+    Some(match &*unit.load_state {
+        "not-found" if is_up => Place::Unlisted("runs, but has no unit file".to_owned()),
+        "not-found" => Place::Absent("named by other units, has no unit file".to_owned()),
+        "masked" if is_up => Place::Unlisted("runs, but is masked".to_owned()),
+        "masked" if file_state == "masked-runtime" => {
+            Place::Disabled("masked until the next boot".to_owned())
+        }
+        "masked" => Place::Disabled("masked".to_owned()),
+        "loaded" if file_state == "transient" => {
+            Place::Unlisted("made by a program, not by a unit file".to_owned())
+        }
+        "loaded" if is_up => match unit.suffix() {
+            "service" => {
+                let is_oneshot = unit.kind == "oneshot";
+                let remark = is_oneshot.then_some("a oneshot whose last run ended well");
+                if is_oneshot && unit.active_state != "active" {
+                    Place::Unlisted(format!("a oneshot that works now{started_by}"))
+                } else if !is_enabled && is_triggered(details) {
+                    Place::Unlisted(format!("runs now{started_by}"))
+                } else {
+                    Place::Running(remark)
+                }
+            }
+            // Mounted by hand.
+            "mount" | "swap" if unit.file_state.is_none() => {
+                Place::Unlisted("has no unit file, so nothing brings it back".to_owned())
+            }
+            _ => Place::Active,
+        },
+        "loaded" if is_enabled && is_running(unit) => {
+            Place::Running(Some("a oneshot whose last run ended well"))
+        }
+        "loaded" => {
+            let skipped = if details.condition_failed {
+                "; a condition of its unit file did not hold"
+            } else {
+                ""
+            };
+            if file_state == "disabled" && details.pulled_in_by.is_empty() {
+                Place::Disabled(format!("disabled, and not running{skipped}"))
+            } else {
+                let stands = if file_state.is_empty() {
+                    "has no unit file"
+                } else {
+                    file_state
+                };
+                Place::Unlisted(format!("{stands}, not running{started_by}{skipped}"))
+            }
+        }
+        broken => Place::Unlisted(format!("systemd cannot load its unit file: {broken}")),
+    })
+}
+
+/// Whether it runs only now and then, when a timer, path or socket says so.
+fn is_triggered(details: &Details) -> bool {
+    let mut by = details.pulled_in_by.iter();
+    by.any(|by| matches!(suffix(by), "timer" | "path" | "socket"))
+}
+
+/// What keeps a unit from being learned from, as a sentence that begins with its name.
+fn trouble(judged: &Judged, now: u64) -> Option<String> {
+    let unit = &*judged.unit;
+    if let Some(sentence) = judged.sentence() {
+        return Some(sentence);
+    }
+    let name = &unit.name;
+    let Some(service) = unit.service.as_ref().filter(|_| !unit.is_down()) else {
+        return matches!(&*unit.active_state, "deactivating" | "maintenance")
+            .then(|| format!("{name} is {}", unit.active_state));
+    };
+    let ago = now.saturating_sub(started(unit));
+    let restarts = service.n_restarts;
+    match &*unit.active_state {
+        "deactivating" => Some(format!("{name} is stopping")),
+        "activating" if unit.kind != "oneshot" => Some(format!(
+            "{name} is still starting ({}): learn again when it runs",
+            unit.sub_state
+        )),
+        _ if restarts >= 2 && ago < LOOP_WINDOW => Some(format!(
+            "{name} restarts again and again ({restarts} automatic restarts since it was last \
+             started by hand, the last one {} ago)",
+            humantime::format_duration(std::time::Duration::from_secs(ago / 1_000_000))
+        )),
+        _ if restarts == 1 && ago < SETTLED => Some(format!(
+            "{name} has not settled: systemd restarted it {} s ago, learn again when it has run for \
+             a minute",
+            ago / 1_000_000
+        )),
+        _ => None,
+    }
+}
+
+/// When a unit that is up was last started, monotonic microseconds.
+pub fn started(unit: &Unit) -> u64 {
+    let stamps = &unit.stamps;
+    let up = stamps.active_enter.monotonic;
+    up.max(stamps.inactive_exit.monotonic)
+}
+
+/// Adds the units that others name and that are not there, and returns those that no list can hold
+/// with the sentence why.
+pub fn add_missing(units: &mut BTreeMap<String, Place>, dangling: &[Dangling]) -> Vec<String> {
+    let mut missing: BTreeMap<(&str, bool), BTreeSet<(&str, &str)>> = BTreeMap::new();
+    for reference in dangling {
+        let is_masked = match reference.why {
+            Why::NoFile => false,
+            Why::Masked => true,
+            // The baseline's own word, and no unit's place.
+            Why::Retired => continue,
+        };
+        let by = missing.entry((&reference.to, is_masked)).or_default();
+        by.insert((&reference.from, reference.directive));
+    }
+    let mut unlisted = Vec::new();
+    for ((name, is_masked), by) in missing {
+        let mut because = by
+            .iter()
+            .take(NAMED_BY)
+            .map(|(from, directive)| format!("{from} ({directive})"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        if by.len() > NAMED_BY {
+            because.push_str(&format!(" and {} more", by.len() - NAMED_BY));
+        }
+        if !is_unit_name(name) {
+            unlisted.push(format!("{name} is named by {because}, and is not there"));
+            continue;
+        }
+        // What stands there already is known better, unless it is just this.
+        if !matches!(units.get(name), None | Some(Place::Absent(_))) {
+            continue;
+        }
+        let place = if is_masked {
+            Place::Disabled(format!("masked; named by {because}"))
+        } else {
+            Place::Absent(format!("named by {because}, has no unit file"))
+        };
+        units.insert(name.to_owned(), place);
+    }
+    unlisted
+}

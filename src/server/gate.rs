@@ -1,0 +1,178 @@
+//! What stands before the routes: the rate limit, passwords, and the headers of every answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Body;
+use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{Method, Request, StatusCode};
+use tracing::debug;
+
+use super::login::{Peer, Verdict};
+use super::routes::{Answer, HEALTHY, READY, Routes, sentence, with};
+use super::web_config::{Web, WebConfig};
+
+/// Answers the requests of all connections.
+pub struct Gate {
+    /// The web configuration in use.
+    pub web: Web,
+    /// Whether `/-/healthy` and `/-/ready` are answered without a password.
+    pub health_without_credentials: bool,
+    /// Who answers those that may pass.
+    pub routes: Arc<Routes>,
+}
+
+impl Gate {
+    /// The answer to a request by `peer`, a connection that was made under `accepted_by`.
+    pub async fn answer<B: Body>(
+        &self,
+        request: &Request<B>,
+        peer: &Peer,
+        accepted_by: &Arc<WebConfig>,
+    ) -> Answer {
+        let web = self.web.borrow().clone();
+        let mut answer = match self.refusal(&web, request, peer).await {
+            None => self.routes.answer(request).await,
+            Some(mut refusal) => {
+                let status = refusal.status().as_u16();
+                let client = peer.client;
+                debug!(%client, path = request.uri().path(), status, "refused");
+                if request.method() == Method::HEAD {
+                    // The headers tell the length of what a GET would bring.
+                    *refusal.body_mut() = Default::default();
+                }
+                refusal
+            }
+        };
+        for (name, value) in &web.headers {
+            answer.headers_mut().insert(name, value.clone());
+        }
+        // A body is never read. What follows it on the connection is not taken for a request
+        // either, wherever the two ends may see its end.
+        let has_body = !request.body().is_end_stream();
+        if has_body || !Arc::ptr_eq(&web, accepted_by) {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
+        answer
+    }
+
+    /// Why a request is not passed on to the routes; `None` if it is.
+    async fn refusal<B>(
+        &self,
+        web: &WebConfig,
+        request: &Request<B>,
+        peer: &Peer,
+    ) -> Option<Answer> {
+        if let Err(wait) = web.spend() {
+            let text = "more requests than the rate limit of the web configuration allows";
+            return Some(later(StatusCode::TOO_MANY_REQUESTS, text, wait));
+        }
+        let logins = web.logins.as_ref()?;
+        if self.health_without_credentials && [HEALTHY, READY].contains(&request.uri().path()) {
+            return None;
+        }
+        match logins.judge(request.headers(), peer).await {
+            Verdict::Welcome => None,
+            Verdict::Refused => {
+                let answer = sentence(
+                    StatusCode::UNAUTHORIZED,
+                    "a user's name and password are needed (basic_auth_users of the web \
+                     configuration), and these are not right",
+                );
+                let challenge = "Basic realm=\"baseline-exporter\", charset=\"UTF-8\"";
+                Some(with(answer, WWW_AUTHENTICATE, challenge))
+            }
+            Verdict::TooMany(wait) => {
+                let text = "too many wrong passwords came from this address";
+                Some(later(StatusCode::TOO_MANY_REQUESTS, text, wait))
+            }
+            Verdict::Busy => {
+                let text = "too many passwords wait to be checked";
+                let second = Duration::from_secs(1);
+                Some(later(StatusCode::SERVICE_UNAVAILABLE, text, second))
+            }
+        }
+    }
+}
+
+/// A refusal of now that says when to come again.
+fn later(status: StatusCode, text: &str, wait: Duration) -> Answer {
+    let mut answer = sentence(status, text);
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    answer
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::{Empty, Full};
+
+    use super::*;
+    use crate::baseline::Baseline;
+    use crate::observation::Host;
+    use crate::reload::{Files, Reload};
+    use crate::server::Server;
+    use crate::server::login::Client;
+    use crate::service::Service;
+
+    fn gate(web: &Web) -> Gate {
+        let host = Arc::new(Host::watch(Baseline::embedded()));
+        let service = Arc::new(Service::from_environment().unwrap());
+        let files = Files {
+            baseline: None,
+            web_config: None,
+        };
+        let reload = Reload::new(files, web.clone(), host.clone(), service.clone());
+        let server = Server {
+            host,
+            service,
+            reload: Arc::new(reload),
+            lifecycle: false,
+            telemetry_path: "/metrics".to_owned(),
+            max_requests: 1,
+            web: web.clone(),
+            health_without_credentials: false,
+        };
+        Gate {
+            web: web.clone(),
+            health_without_credentials: false,
+            routes: Arc::new(Routes::new(server)),
+        }
+    }
+
+    fn healthy<B>(body: B) -> Request<B> {
+        let request = Request::builder().uri(HEALTHY);
+        request.body(body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_closed_once_another_configuration_is_in_use() {
+        let web = Web::new(Arc::new(WebConfig::default()));
+        let (gate, peer) = (gate(&web), Peer::new(Client::new(None)));
+        let old = web.borrow().clone();
+        let request = healthy(Empty::<Bytes>::new());
+        let closes = |answer: &Answer| answer.headers().get(CONNECTION).is_some();
+
+        assert!(!closes(&gate.answer(&request, &peer, &old).await));
+        web.send_replace(Arc::new(WebConfig::default()));
+        let answer = gate.answer(&request, &peer, &old).await;
+        assert!(answer.status().is_success() && closes(&answer));
+        let new = web.borrow().clone();
+        assert!(!closes(&gate.answer(&request, &peer, &new).await));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_closed_after_a_request_with_a_body() {
+        let web = Web::new(Arc::new(WebConfig::default()));
+        let (gate, config) = (gate(&web), web.borrow().clone());
+        let peer = Peer::new(Client::new(None));
+        let request = healthy(Full::new(Bytes::from_static(b"body")));
+        let answer = gate.answer(&request, &peer, &config).await;
+        assert!(answer.status().is_success());
+        assert_eq!(answer.headers()[CONNECTION], "close");
+    }
+}

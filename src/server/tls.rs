@@ -1,0 +1,452 @@
+//! TLS for scrapers: certificate, key and client CA, read again when their files change.
+
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use tokio_rustls::rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, IpAddr, PrivateKeyDer, ServerName, UnixTime,
+};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio_rustls::rustls::{
+    self, CertificateError, DigitallySignedStruct, DistinguishedName, InconsistentKeys,
+    RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+};
+use tokio_rustls::server::TlsStream;
+use tracing::{info, warn};
+
+use crate::probe::Workers;
+
+/// How long a handshake waits for a look at the files; after that the certificate in use will do.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The system's own file of CA certificates holds a quarter of this.
+const LONGEST_FILE: u64 = 1024 * 1024;
+
+/// Where PEM text comes from.
+#[derive(Clone)]
+pub enum Pem {
+    /// A file, read again when it changes.
+    File(PathBuf),
+    /// The web configuration file itself.
+    Inline(String),
+}
+
+/// What is asked of clients: the names that Go gives to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// `NoClientCert`: no certificate.
+    None,
+    /// `RequestClientCert`: any certificate, or none.
+    Request,
+    /// `RequireAnyClientCert`: any certificate, whoever signed it.
+    RequireAny,
+    /// `VerifyClientCertIfGiven`: a certificate that the client CA signed, or none.
+    VerifyIfGiven,
+    /// `RequireAndVerifyClientCert`: a certificate that the client CA signed.
+    RequireAndVerify,
+}
+
+/// Section `tls_server_config`, free of contradictions.
+pub struct Settings {
+    /// The certificate, and those that lead from it to its root.
+    pub certificate: Pem,
+    /// Its private key.
+    pub key: Pem,
+    /// What is asked of clients.
+    pub client_auth: ClientAuth,
+    /// Who signs clients' certificates; `None` only where `client_auth` verifies none.
+    pub client_ca: Option<Pem>,
+    /// A client's certificate must be for one of these DNS names, addresses and URIs; any if empty.
+    pub allowed_sans: Vec<String>,
+    /// TLS 1.2, 1.3 or both.
+    pub versions: Vec<&'static SupportedProtocolVersion>,
+    /// Cipher suites and key exchanges to choose from.
+    pub provider: Arc<CryptoProvider>,
+}
+
+/// One of the three that may be files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Certificate,
+    Key,
+    ClientCa,
+}
+
+/// What is wrong with one of them, and what to do.
+#[derive(Debug)]
+pub struct Fault {
+    /// Which of them.
+    pub part: Part,
+    /// What is wrong, without the file's name.
+    pub sentence: String,
+}
+
+impl Settings {
+    fn pem(&self, part: Part) -> Option<&Pem> {
+        match part {
+            Part::Certificate => Some(&self.certificate),
+            Part::Key => Some(&self.key),
+            Part::ClientCa => self.client_ca.as_ref(),
+        }
+    }
+
+    /// Reads what the files hold now.
+    fn server_config(&self) -> Result<ServerConfig, Fault> {
+        let fault = |part| move |sentence| Fault { part, sentence };
+        let chain = certificates(&self.certificate).map_err(fault(Part::Certificate))?;
+        let key = private_key(&self.key).map_err(fault(Part::Key))?;
+        let key = self.provider.key_provider.load_private_key(key);
+        let key = key.map_err(|_| Fault {
+            part: Part::Key,
+            sentence: "this kind of private key is not supported: make an ECDSA key (P-256 or \
+                       P-384), an Ed25519 key, or an RSA key of 2048 to 8192 bits"
+                .to_owned(),
+        })?;
+        let pair = CertifiedKey::new(chain, key);
+        match pair.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                return Err(Fault {
+                    part: Part::Key,
+                    sentence: "this is not the key of the certificate: give the two that were \
+                               made together"
+                        .to_owned(),
+                });
+            }
+            Err(error) => {
+                return Err(Fault {
+                    part: Part::Certificate,
+                    sentence: format!("the first certificate cannot be used ({error}): renew it"),
+                });
+            }
+        }
+        let verifier = self.client_verifier().map_err(fault(Part::ClientCa))?;
+        let builder = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&self.versions)
+            .map_err(|error| Fault {
+                part: Part::Certificate,
+                sentence: format!("TLS cannot be set up: {error}"),
+            })?;
+        let builder = match verifier {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::new(verifier)),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    /// Who judges clients' certificates; `None` if they are not asked for one.
+    fn client_verifier(&self) -> Result<Option<ClientVerifier>, String> {
+        let chain = match (&self.client_ca, self.client_auth) {
+            (_, ClientAuth::None) => return Ok(None),
+            (Some(ca), ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify) => {
+                let mut roots = RootCertStore::empty();
+                // Text between the certificates, and those of a kind that TLS does not take, do
+                // no harm.
+                roots.add_parsable_certificates(certificates(ca)?);
+                let provider = self.provider.clone();
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                        .build()
+                        .map_err(|error| format!("no client can be verified by it ({error})"))?;
+                Some(verifier)
+            }
+            _ => None,
+        };
+        Ok(Some(ClientVerifier {
+            chain,
+            mandatory: matches!(
+                self.client_auth,
+                ClientAuth::RequireAny | ClientAuth::RequireAndVerify
+            ),
+            allowed_sans: self.allowed_sans.clone(),
+            algorithms: self.provider.signature_verification_algorithms,
+        }))
+    }
+}
+
+/// TLS as it is spoken now.
+pub struct Tls {
+    state: Arc<State>,
+    workers: Workers,
+}
+
+struct State {
+    settings: Settings,
+    loaded: Mutex<Loaded>,
+}
+
+/// What was made of the files, and when they were as they were looked at last.
+struct Loaded {
+    config: Arc<ServerConfig>,
+    stamps: Stamps,
+    /// False while files that changed could not be used.
+    is_current: bool,
+}
+
+impl Tls {
+    /// Reads certificate, key and client CA.
+    pub fn load(settings: Settings) -> Result<Self, Fault> {
+        let stamps = Stamps::of(&settings);
+        let config = Arc::new(settings.server_config()?);
+        let loaded = Mutex::new(Loaded {
+            config,
+            stamps,
+            is_current: true,
+        });
+        Ok(Self {
+            state: Arc::new(State { settings, loaded }),
+            workers: Workers::default(),
+        })
+    }
+
+    /// What is asked of clients.
+    pub fn client_auth(&self) -> ClientAuth {
+        self.state.settings.client_auth
+    }
+
+    /// The handshake with a new connection, by the files as they are now.
+    pub async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let state = self.state.clone();
+        let refresh = move || state.refresh();
+        let deadline = Instant::now() + LOOK;
+        // Without an answer in time the file system hangs: no reason to keep scrapers out.
+        let _: Option<()> = self.workers.run_one("TLS files", deadline, refresh).await;
+        let config = self.state.loaded().config.clone();
+        TlsAcceptor::from(config).accept(stream).await
+    }
+
+    /// False while files that changed could not be used, so that older ones still are.
+    pub fn is_current(&self) -> bool {
+        self.state.loaded().is_current
+    }
+}
+
+impl State {
+    fn loaded(&self) -> std::sync::MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over files that changed, all together or none.
+    fn refresh(&self) {
+        // Before they are read: what changes meanwhile is seen by the next look.
+        let stamps = Stamps::of(&self.settings);
+        if stamps == self.loaded().stamps {
+            return;
+        }
+        let outcome = self.settings.server_config();
+        let mut loaded = self.loaded();
+        loaded.stamps = stamps;
+        loaded.is_current = outcome.is_ok();
+        match outcome {
+            Ok(config) => {
+                loaded.config = Arc::new(config);
+                info!("the TLS files changed and are in use");
+            }
+            Err(Fault { part, sentence }) => {
+                let file = match self.settings.pem(part) {
+                    Some(Pem::File(path)) => path.display().to_string(),
+                    _ => "the web configuration".to_owned(),
+                };
+                warn!(
+                    file,
+                    error = sentence,
+                    "the TLS files changed and cannot be used; those read before stay in use"
+                );
+            }
+        }
+    }
+}
+
+/// By what a changed file is known. `None` for what is no file, or cannot be looked at.
+#[derive(PartialEq, Eq)]
+struct Stamps([Option<[i64; 6]>; 3]);
+
+impl Stamps {
+    fn of(settings: &Settings) -> Self {
+        let stamp = |part| match settings.pem(part)? {
+            Pem::File(path) => path.metadata().ok().as_ref().map(stamp),
+            Pem::Inline(_) => None,
+        };
+        Self([Part::Certificate, Part::Key, Part::ClientCa].map(stamp))
+    }
+}
+
+fn stamp(file: &Metadata) -> [i64; 6] {
+    [
+        file.ino().cast_signed(),
+        file.size().cast_signed(),
+        file.mtime(),
+        file.mtime_nsec(),
+        // Whoever sets the modification time back cannot set this one.
+        file.ctime(),
+        file.ctime_nsec(),
+    ]
+}
+
+/// The text of a file, or of the configuration.
+fn text(pem: &Pem) -> Result<Vec<u8>, String> {
+    let path = match pem {
+        Pem::Inline(text) => return Ok(text.clone().into_bytes()),
+        Pem::File(path) => path,
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => "no such file: check the path".to_owned(),
+            ErrorKind::IsADirectory => "this is a directory: name the file in it".to_owned(),
+            ErrorKind::PermissionDenied => {
+                "permission denied: let the exporter's user read it".to_owned()
+            }
+            _ => error.to_string(),
+        })?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err("it is larger than 1 MiB: name the right file".to_owned());
+    }
+    Ok(bytes)
+}
+
+/// At least one certificate.
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = text(pem)?;
+    let found = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| broken_pem(&error))?;
+    if found.is_empty() {
+        let expected = "-----BEGIN CERTIFICATE-----";
+        return Err(format!(
+            "there is no certificate in it: give one in PEM, which begins with {expected}"
+        ));
+    }
+    Ok(found)
+}
+
+fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, String> {
+    let text = text(pem)?;
+    // Both ways in which PEM says so.
+    let is_encrypted = [
+        &b"ENCRYPTED PRIVATE KEY-----"[..],
+        b"Proc-Type: 4,ENCRYPTED",
+    ]
+    .iter()
+    .any(|mark| text.windows(mark.len()).any(|part| part == *mark));
+    if is_encrypted {
+        return Err(
+            "the private key is encrypted, and nobody types its password when the exporter \
+             starts: write it without one (openssl pkey -in OLD -out NEW), readable for the \
+             exporter's user only"
+                .to_owned(),
+        );
+    }
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound => "there is no private key in it: give one in PEM, which begins \
+                                     with -----BEGIN PRIVATE KEY-----"
+            .to_owned(),
+        error => broken_pem(&error),
+    })
+}
+
+/// Never with a line of the text, which may be part of a key.
+fn broken_pem(error: &pem::Error) -> String {
+    let why = match error {
+        pem::Error::MissingSectionEnd { .. } => "its last section has no -----END line",
+        pem::Error::IllegalSectionStart { .. } => "a -----BEGIN line is damaged",
+        pem::Error::Base64Decode(_) => "what stands between the lines is damaged",
+        _ => "it is damaged",
+    };
+    format!("it is no valid PEM: {why}; copy the file anew")
+}
+
+/// Judges clients' certificates.
+#[derive(Debug)]
+struct ClientVerifier {
+    /// By the client CA; `None` if whoever signed them will do.
+    chain: Option<Arc<dyn ClientCertVerifier>>,
+    /// Whether clients without one are refused.
+    mandatory: bool,
+    allowed_sans: Vec<String>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        let chain = self.chain.as_ref();
+        chain.map_or(&[], |chain| chain.root_hint_subjects())
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        if let Some(chain) = &self.chain {
+            chain.verify_client_cert(certificate, intermediates, now)?;
+        }
+        if self.allowed_sans.is_empty() || is_for_one_of(certificate, &self.allowed_sans) {
+            Ok(ClientCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Whether the certificate bears exactly one of these names: a wildcard in it stands for itself.
+fn is_for_one_of(certificate: &CertificateDer<'_>, names: &[String]) -> bool {
+    let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else {
+        return false;
+    };
+    names.iter().any(|name| {
+        if let Ok(address) = IpAddr::try_from(name.as_str()) {
+            let address = ServerName::IpAddress(address);
+            return certificate
+                .verify_is_valid_for_subject_name(&address)
+                .is_ok();
+        }
+        certificate.valid_dns_names().any(|found| found == name)
+            || certificate.valid_uri_names().any(|found| found == name)
+    })
+}

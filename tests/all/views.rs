@@ -1,0 +1,68 @@
+//! What the exporter does not see without privilege, and that it is told with what would show it.
+
+use serde_json::Value;
+
+use crate::machine::{Machine, Systemd};
+
+const BASELINE: &str = "/etc/views.yml";
+const ARGS: [&str; 2] = ["--config.file=/etc/views.yml", "--output=json"];
+
+#[test]
+fn each_view_is_told_with_what_shows_it() {
+    let Some(machine) = Machine::boot(Systemd::V252) else {
+        return;
+    };
+    machine.write_file(
+        BASELINE,
+        "deployment: test
+systemd: {running: [sees.service]}
+hostnames: [{name: localhost, addresses: [127.0.0.1], as: sees.service}]
+unit_files: {snapshot: /root/golden}
+",
+    );
+    machine.unit("sees.service", "[Service]\nExecStart=sleep infinity\n");
+    machine.systemctl(&["daemon-reload"]);
+    machine.systemctl(&["start", "sees.service"]);
+    let exporter = machine.exporter(&ARGS[..1]);
+    machine.sh(
+        "baseline-exporter snapshot take --config.file=/etc/views.yml /root/golden
+        chmod 700 /root",
+    );
+
+    for (view, value) in [
+        ("processes", 0.0),
+        ("journal", 0.0),
+        ("snapshot", 0.0),
+        ("unit_files", 1.0),
+    ] {
+        exporter.shows("baseline_exporter_view", &[("view", view)], value);
+    }
+    let check = machine.check_as("exporter", &ARGS[..1]);
+    assert_eq!(check.status.code(), Some(2), "{check}");
+    for line in [
+        "not seen from here: the processes of sees.service; add deploy/systemd/levels/ptrace.conf (CAP_SYS_PTRACE)\n",
+        "not seen from here: the journal, which tells why a unit failed; add deploy/systemd/levels/journal.conf",
+        "not seen from here: the golden snapshot; add deploy/systemd/levels/snapshot-root.conf",
+    ] {
+        assert!(check.stdout.contains(line), "{check}");
+    }
+    let root = machine.check(&ARGS[..1]);
+    assert!(!root.stdout.contains("not seen from here"), "{root}");
+    let root = machine.check(&ARGS);
+    let root: Value = serde_json::from_str(&root.stdout).expect("a JSON report");
+    let views = root["views"].as_array().unwrap();
+    let seen = views.iter().filter(|view| view["seen"] == true);
+    let seen: Vec<_> = seen.map(|view| &view["view"]).collect();
+    assert_eq!(seen, ["processes", "journal", "snapshot", "unit_files"]);
+
+    machine.write_file(
+        "/run/systemd/system/baseline-exporter.service.d/levels.conf",
+        "[Service]\nAmbientCapabilities=CAP_SYS_PTRACE\nSupplementaryGroups=systemd-journal\n",
+    );
+    machine.sh("chmod 600 /etc/systemd/system/sees.service; chmod 755 /root");
+    exporter.stop();
+    let exporter = machine.exporter(&ARGS[..1]);
+    for (view, value) in [("processes", 1.0), ("journal", 1.0), ("unit_files", 0.0)] {
+        exporter.shows("baseline_exporter_view", &[("view", view)], value);
+    }
+}

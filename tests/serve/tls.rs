@@ -1,0 +1,342 @@
+//! TLS: who gets in, which files are refused, and files that change while they are served.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::certificates::{Authority, curl};
+use crate::exporter::{Exporter, run};
+
+const SERVER: &str = "IP:127.0.0.1,DNS:localhost";
+
+/// An exporter with these lines of `tls_server_config`, besides its certificate.
+fn start(authority: &Authority, lines: &str) -> Exporter {
+    let path = authority.write(
+        "web.yml",
+        &format!("tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n{lines}"),
+    );
+    Exporter::start(&["--web.config.file", &path])
+}
+
+/// What curl gets on `/-/healthy` if it trusts this CA.
+fn ask(exporter: &Exporter, ca: &Authority, arguments: &[&str]) -> Result<u16, String> {
+    let url = format!("https://{}/-/healthy", exporter.addresses[0]);
+    let trust = ["--cacert", &ca.path("ca.crt"), &url];
+    curl(&[&trust, arguments].concat()).map(|(status, ..)| status)
+}
+
+#[test]
+fn clients_are_let_in_as_their_certificates_are() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    authority.issue("server", SERVER);
+    for (authority, name, names) in [
+        (&authority, "prometheus", "DNS:prometheus.test"),
+        (&authority, "address", "IP:192.0.2.1"),
+        (&authority, "uri", "URI:spiffe://test/prometheus"),
+        (&authority, "wildcard", "DNS:*.test"),
+        (&other, "stranger", "DNS:prometheus.test"),
+    ] {
+        authority.issue(name, names);
+    }
+    let allowed =
+        "  client_allowed_sans: [prometheus.test, 192.0.2.1, 'spiffe://test/prometheus']\n";
+    let verified = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n";
+    let if_given = "  client_auth_type: VerifyClientCertIfGiven\n  client_ca_file: ca.crt\n";
+    let any = "  client_auth_type: RequireAnyClientCert\n";
+    let all = ["", "prometheus", "address", "uri", "wildcard", "stranger"];
+    for (lines, welcome) in [
+        (String::new(), &all[..]),
+        ("  client_auth_type: RequestClientCert\n".to_owned(), &all),
+        (any.to_owned(), &all[1..]),
+        (if_given.to_owned(), &all[..5]),
+        (verified.to_owned(), &all[1..5]),
+        (format!("{verified}{allowed}"), &all[1..4]),
+        (
+            format!("{any}{allowed}"),
+            &["prometheus", "address", "uri", "stranger"],
+        ),
+    ] {
+        let exporter = start(&authority, &lines);
+        for name in all {
+            let owner = if name == "stranger" {
+                &other
+            } else {
+                &authority
+            };
+            let certificate = owner.path(&format!("{name}.crt"));
+            let key = owner.path(&format!("{name}.key"));
+            let shown = ["--cert", &certificate, "--key", &key];
+            let shown = if name.is_empty() { &[][..] } else { &shown };
+            let answer = ask(&exporter, &authority, shown);
+            if welcome.contains(&name) {
+                assert_eq!(answer, Ok(200), "{lines}{name}");
+            } else {
+                assert!(answer.is_err(), "{lines}{name}: {answer:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn versions_are_kept_to_and_http_1_1_is_spoken() {
+    let authority = Authority::new();
+    authority.issue("server", SERVER);
+    for (lines, welcome) in [
+        ("", ["1.2", "1.3"].as_slice()),
+        ("  min_version: TLS13\n", &["1.3"]),
+        ("  max_version: TLS12\n", &["1.2"]),
+        (
+            "  cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]\n  curve_preferences: [CurveP384]\n",
+            &["1.2", "1.3"],
+        ),
+    ] {
+        let exporter = start(&authority, lines);
+        for version in ["1.2", "1.3"] {
+            let exactly = [&format!("--tlsv{version}"), "--tls-max", version];
+            let answer = ask(&exporter, &authority, &exactly);
+            assert_eq!(
+                answer.is_ok(),
+                welcome.contains(&version),
+                "{lines}{answer:?}"
+            );
+        }
+        let url = format!("https://{}/metrics", exporter.addresses[0]);
+        let answer = curl(&["--http2", "--cacert", &authority.path("ca.crt"), &url]);
+        let (status, version, body) = answer.unwrap();
+        assert_eq!((status, version.as_str()), (200, "1.1"));
+        assert!(body.contains("baseline_exporter_tls_files_last_reload_successful{} 1\n"));
+    }
+}
+
+#[test]
+fn files_that_change_are_used_by_the_next_handshake() {
+    let (old, new) = (Authority::new(), Authority::new());
+    for authority in [&old, &new] {
+        authority.issue("server", SERVER);
+        authority.issue("client", "DNS:client");
+    }
+    let client_ca = old.path("client-ca.crt");
+    fs::copy(old.path("ca.crt"), &client_ca).unwrap();
+    let exporter = start(
+        &old,
+        "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: client-ca.crt\n",
+    );
+    let metrics = |server: &Authority, client: &Authority| {
+        let (certificate, key) = (client.path("client.crt"), client.path("client.key"));
+        let url = format!("https://{}/metrics", exporter.addresses[0]);
+        let trust = ["--cacert", &server.path("ca.crt")];
+        let show = ["--cert", &certificate, "--key", &key, &url];
+        curl(&[&trust, &show[..]].concat()).map(|(.., body)| body)
+    };
+    let successful =
+        |value| format!("baseline_exporter_tls_files_last_reload_successful{{}} {value}\n");
+    metrics(&old, &old).unwrap();
+    metrics(&new, &old).unwrap_err();
+
+    old.take_over("server", &new, "server");
+    metrics(&new, &old).unwrap();
+    metrics(&old, &old).unwrap_err();
+
+    let other_key = fs::read_to_string(old.path("ca.key")).unwrap();
+    for (file, bad) in [("server.crt", "nothing"), ("server.key", &other_key)] {
+        let good = fs::read_to_string(old.path(file)).unwrap();
+        old.write(file, bad);
+        for _ in 0..2 {
+            let told = metrics(&new, &old).unwrap();
+            assert!(told.contains(&successful(0)));
+        }
+        let line = exporter.log_line("cannot be used");
+        assert!(line.contains(&old.path(file)), "{line}");
+        old.write(file, &good);
+        assert!(metrics(&new, &old).unwrap().contains(&successful(1)));
+        let next = exporter.log_line("the TLS files changed");
+        assert!(next.contains("are in use"), "told once: {next}");
+    }
+
+    metrics(&new, &new).unwrap_err();
+    fs::copy(new.path("ca.crt"), &client_ca).unwrap();
+    metrics(&new, &new).unwrap();
+    metrics(&new, &old).unwrap_err();
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_a_sentence_with_its_place() {
+    let authority = Authority::new();
+    authority.issue("server", SERVER);
+    authority.issue("other", SERVER);
+    let encrypted = authority.path("encrypted.key");
+    let key = authority.path("server.key");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["pkey", "-aes128", "-passout", "pass:x", "-in", &key]);
+    assert!(
+        openssl
+            .args(["-out", &encrypted])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let text = fs::read_to_string(&key).unwrap();
+    authority.write("cut.key", text.get(..text.len() / 2).unwrap());
+    authority.write("empty.crt", "");
+    for (certificate, key, place, part) in [
+        ("server.crt", "none.key", "3:13", "no such file"),
+        (
+            "server.crt",
+            "encrypted.key",
+            "3:13",
+            "the private key is encrypted",
+        ),
+        (
+            "server.crt",
+            "other.key",
+            "3:13",
+            "this is not the key of the certificate",
+        ),
+        ("server.crt", "cut.key", "3:13", "it is no valid PEM"),
+        (
+            "server.crt",
+            "ca.crt",
+            "3:13",
+            "there is no private key in it",
+        ),
+        (
+            "server.key",
+            "server.key",
+            "2:14",
+            "there is no certificate in it",
+        ),
+        (
+            "empty.crt",
+            "server.key",
+            "2:14",
+            "there is no certificate in it",
+        ),
+        (".", "server.key", "2:14", "this is a directory"),
+    ] {
+        let path = authority.write(
+            "web.yml",
+            &format!("tls_server_config:\n  cert_file: {certificate}\n  key_file: {key}\n"),
+        );
+        let address = "--web.listen-address=127.0.0.1:0";
+        for arguments in [&["--config.check"][..], &[address]] {
+            let all = [arguments, &["--web.config.file", &path]].concat();
+            let (output, stdout, stderr) = run(&all);
+            assert_eq!(output.status.code(), Some(2), "{stderr}");
+            assert_eq!(stdout, "");
+            assert!(stderr.starts_with(&format!("{path}:{place}: ")), "{stderr}");
+            assert!(stderr.contains(part), "{stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        }
+    }
+}
+
+#[test]
+fn certificate_and_key_may_stand_in_the_file_itself() {
+    let authority = Authority::new();
+    authority.issue("server", SERVER);
+    let indented = |file: &str| {
+        let text = fs::read_to_string(authority.path(file)).unwrap();
+        text.lines()
+            .map(|line| format!("    {line}\n"))
+            .collect::<String>()
+    };
+    let text = format!(
+        "tls_server_config:\n  cert: |\n{}  key: |\n{}",
+        indented("server.crt"),
+        indented("server.key")
+    );
+    let path = authority.write("web.yml", &text);
+    let (_, stdout, stderr) = run(&["--config.check", "--web.config.file", &path]);
+    assert!(
+        stdout.ends_with(&format!("{path}: TLS (NoClientCert), no passwords\n")),
+        "{stdout}{stderr}"
+    );
+    let exporter = Exporter::start(&["--web.config.file", &path]);
+    assert_eq!(ask(&exporter, &authority, &[]), Ok(200));
+}
+
+#[test]
+fn mistakes_of_baseline_and_web_configuration_are_told_together() {
+    let authority = Authority::new();
+    let web = authority.write("web.yml", "tls: {}\n");
+    let baseline = authority.write("baseline.yml", "deployment: x\n");
+    let files = ["--web.config.file", &web, "--config.file", &baseline];
+    let (output, _, stderr) = run(&[&["--config.check"], &files[..]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr.contains(&format!("{web}:1:1: ")), "{stderr}");
+    assert!(stderr.contains(&format!("{baseline}:1:1: ")), "{stderr}");
+}
+
+/// A Prometheus, killed at the end of its test.
+struct Prometheus(std::process::Child);
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// With the example that is shipped.
+#[test]
+fn prometheus_scrapes_with_certificate_and_password() {
+    let authority = Authority::new();
+    authority.issue("server", SERVER);
+    authority.issue("prometheus", "DNS:prometheus.example.org");
+    let example = include_str!("../../deploy/web-config.yml");
+    let example = example.replace("# client", "client");
+    let path = authority.write("web-config.yml", &example);
+    let exporter = Exporter::start(&["--web.config.file", &path, "--log.level=debug"]);
+    let target = &exporter.addresses[0];
+    assert!(ask(&exporter, &authority, &[]).is_err(), "no certificate");
+
+    let config = authority.write(
+        "prometheus.yml",
+        &format!(
+            "global: {{scrape_interval: 1s}}\n\
+             scrape_configs:\n\
+             - job_name: test\n  \
+               scheme: https\n  \
+               tls_config: {{ca_file: ca.crt, cert_file: prometheus.crt, key_file: prometheus.key}}\n  \
+               basic_auth: {{username: prometheus, password: change me}}\n  \
+               static_configs: [{{targets: ['{target}']}}]\n"
+        ),
+    );
+    let cache = env!("CARGO_TARGET_TMPDIR");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/machine/prometheus.sh");
+    let generations = Command::new(script).arg(cache).output().unwrap();
+    let generations = String::from_utf8(generations.stdout).unwrap();
+    let mut child = Command::new(format!("{}/bookworm/prometheus", generations.trim_end()))
+        .arg(format!("--config.file={config}"))
+        .arg(format!("--storage.tsdb.path={}", authority.path("data")))
+        .arg("--web.listen-address=127.0.0.1:0")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let prometheus = Prometheus(child);
+    let mut lines = log.lines().map(Result::unwrap);
+    let line = lines
+        .find(|line| line.contains("msg=\"Listening on\""))
+        .unwrap();
+    let (_, address) = line.split_once("address=").unwrap();
+    // It goes on to write, and must find a reader.
+    let rest = std::thread::spawn(move || lines.count());
+
+    exporter.log_line("path=/metrics status=200");
+    let url = format!("http://{address}/api/v1/targets?state=active");
+    let start = Instant::now();
+    loop {
+        let (status, _, body) = curl(&[&url]).unwrap();
+        let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let target = &told["data"]["activeTargets"][0];
+        if status == 200 && target["health"] == "up" {
+            assert_eq!(target["lastError"], "");
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{body}");
+    }
+    drop(prometheus);
+    rest.join().unwrap();
+}
