@@ -44,7 +44,7 @@ _baseline__exporter() {
 
     case "${cmd}" in
         baseline__exporter)
-            opts="-h -V --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help --version serve check snapshot learn"
+            opts="-h -V --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.runbook-url --web.max-requests --web.enable-lifecycle --log.level --log.format --help --version serve check snapshot learn"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -63,6 +63,10 @@ _baseline__exporter() {
                     return 0
                     ;;
                 --web.telemetry-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.runbook-url)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -86,7 +90,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__check)
-            opts="-h --output --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
+            opts="-h --output --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.runbook-url --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -112,6 +116,10 @@ _baseline__exporter() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --web.runbook-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --web.max-requests)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -132,7 +140,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__learn)
-            opts="-h --match --force --diff --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
+            opts="-h --match --force --diff --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.runbook-url --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -158,6 +166,10 @@ _baseline__exporter() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --web.runbook-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --web.max-requests)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -178,7 +190,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__serve)
-            opts="-h --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
+            opts="-h --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.runbook-url --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -197,6 +209,10 @@ _baseline__exporter() {
                     return 0
                     ;;
                 --web.telemetry-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.runbook-url)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -220,7 +236,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__snapshot)
-            opts="-h --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help take diff restore"
+            opts="-h --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.runbook-url --web.max-requests --web.enable-lifecycle --log.level --log.format --help take diff restore"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -239,6 +255,10 @@ _baseline__exporter() {
                     return 0
                     ;;
                 --web.telemetry-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.runbook-url)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -262,7 +282,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__snapshot__subcmd__diff)
-            opts="-h --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
+            opts="-h --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.runbook-url --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -281,6 +301,10 @@ _baseline__exporter() {
                     return 0
                     ;;
                 --web.telemetry-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.runbook-url)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -304,7 +328,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__snapshot__subcmd__restore)
-            opts="-h --apply --prune --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
+            opts="-h --apply --prune --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.runbook-url --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -323,6 +347,10 @@ _baseline__exporter() {
                     return 0
                     ;;
                 --web.telemetry-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.runbook-url)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -346,7 +374,7 @@ _baseline__exporter() {
             return 0
             ;;
         baseline__subcmd__exporter__subcmd__snapshot__subcmd__take)
-            opts="-h --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
+            opts="-h --config.file --config.check --web.listen-address --web.systemd-socket --web.config.file --web.health-without-credentials --web.telemetry-path --web.runbook-url --web.max-requests --web.enable-lifecycle --log.level --log.format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -365,6 +393,10 @@ _baseline__exporter() {
                     return 0
                     ;;
                 --web.telemetry-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --web.runbook-url)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

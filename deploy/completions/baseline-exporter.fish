@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_baseline_exporter_global_optspecs
-    string join \n config.file= config.check web.listen-address= web.systemd-socket web.config.file= web.health-without-credentials web.telemetry-path= web.max-requests= web.enable-lifecycle log.level= log.format= h/help V/version
+    string join \n config.file= config.check web.listen-address= web.systemd-socket web.config.file= web.health-without-credentials web.telemetry-path= web.runbook-url= web.max-requests= web.enable-lifecycle log.level= log.format= h/help V/version
 end
 
 function __fish_baseline_exporter_needs_command
@@ -28,6 +28,7 @@ complete -c baseline-exporter -n "__fish_baseline_exporter_needs_command" -l con
 complete -c baseline-exporter -n "__fish_baseline_exporter_needs_command" -l web.listen-address -d 'Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100, host:9100 or unix:/run/x.sock. Without a host: on every address. May be given more than once' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_needs_command" -l web.config.file -d 'The file with TLS, passwords, headers and a rate limit, in the format of Prometheus\' exporters [default: plain HTTP]' -r -F
 complete -c baseline-exporter -n "__fish_baseline_exporter_needs_command" -l web.telemetry-path -d 'The path of the metrics' -r
+complete -c baseline-exporter -n "__fish_baseline_exporter_needs_command" -l web.runbook-url -d 'Where the runbook can be read, for the links of the status page: an address of http or https that a phone can open' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_needs_command" -l web.max-requests -d 'How many answers may be in the making or on their way at once; further scrapes get status 503. Scrapes that overlap share one answer and count once. 0 is no limit' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_needs_command" -l log.level -d 'How much to log on standard error [default: info; check logs nothing unless asked]' -r -f -a "debug\t'Everything, each request too'
 info\t'What starts, stops and changes'
@@ -49,6 +50,7 @@ complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand serv
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand serve" -l web.listen-address -d 'Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100, host:9100 or unix:/run/x.sock. Without a host: on every address. May be given more than once' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand serve" -l web.config.file -d 'The file with TLS, passwords, headers and a rate limit, in the format of Prometheus\' exporters [default: plain HTTP]' -r -F
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand serve" -l web.telemetry-path -d 'The path of the metrics' -r
+complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand serve" -l web.runbook-url -d 'Where the runbook can be read, for the links of the status page: an address of http or https that a phone can open' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand serve" -l web.max-requests -d 'How many answers may be in the making or on their way at once; further scrapes get status 503. Scrapes that overlap share one answer and count once. 0 is no limit' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand serve" -l log.level -d 'How much to log on standard error [default: info; check logs nothing unless asked]' -r -f -a "debug\t'Everything, each request too'
 info\t'What starts, stops and changes'
@@ -67,6 +69,7 @@ complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand chec
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand check" -l web.listen-address -d 'Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100, host:9100 or unix:/run/x.sock. Without a host: on every address. May be given more than once' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand check" -l web.config.file -d 'The file with TLS, passwords, headers and a rate limit, in the format of Prometheus\' exporters [default: plain HTTP]' -r -F
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand check" -l web.telemetry-path -d 'The path of the metrics' -r
+complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand check" -l web.runbook-url -d 'Where the runbook can be read, for the links of the status page: an address of http or https that a phone can open' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand check" -l web.max-requests -d 'How many answers may be in the making or on their way at once; further scrapes get status 503. Scrapes that overlap share one answer and count once. 0 is no limit' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand check" -l log.level -d 'How much to log on standard error [default: info; check logs nothing unless asked]' -r -f -a "debug\t'Everything, each request too'
 info\t'What starts, stops and changes'
@@ -83,6 +86,7 @@ complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snap
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -l web.listen-address -d 'Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100, host:9100 or unix:/run/x.sock. Without a host: on every address. May be given more than once' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -l web.config.file -d 'The file with TLS, passwords, headers and a rate limit, in the format of Prometheus\' exporters [default: plain HTTP]' -r -F
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -l web.telemetry-path -d 'The path of the metrics' -r
+complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -l web.runbook-url -d 'Where the runbook can be read, for the links of the status page: an address of http or https that a phone can open' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -l web.max-requests -d 'How many answers may be in the making or on their way at once; further scrapes get status 503. Scrapes that overlap share one answer and count once. 0 is no limit' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and not __fish_seen_subcommand_from take diff restore" -l log.level -d 'How much to log on standard error [default: info; check logs nothing unless asked]' -r -f -a "debug\t'Everything, each request too'
 info\t'What starts, stops and changes'
@@ -102,6 +106,7 @@ complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snap
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from take" -l web.listen-address -d 'Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100, host:9100 or unix:/run/x.sock. Without a host: on every address. May be given more than once' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from take" -l web.config.file -d 'The file with TLS, passwords, headers and a rate limit, in the format of Prometheus\' exporters [default: plain HTTP]' -r -F
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from take" -l web.telemetry-path -d 'The path of the metrics' -r
+complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from take" -l web.runbook-url -d 'Where the runbook can be read, for the links of the status page: an address of http or https that a phone can open' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from take" -l web.max-requests -d 'How many answers may be in the making or on their way at once; further scrapes get status 503. Scrapes that overlap share one answer and count once. 0 is no limit' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from take" -l log.level -d 'How much to log on standard error [default: info; check logs nothing unless asked]' -r -f -a "debug\t'Everything, each request too'
 info\t'What starts, stops and changes'
@@ -118,6 +123,7 @@ complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snap
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from diff" -l web.listen-address -d 'Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100, host:9100 or unix:/run/x.sock. Without a host: on every address. May be given more than once' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from diff" -l web.config.file -d 'The file with TLS, passwords, headers and a rate limit, in the format of Prometheus\' exporters [default: plain HTTP]' -r -F
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from diff" -l web.telemetry-path -d 'The path of the metrics' -r
+complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from diff" -l web.runbook-url -d 'Where the runbook can be read, for the links of the status page: an address of http or https that a phone can open' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from diff" -l web.max-requests -d 'How many answers may be in the making or on their way at once; further scrapes get status 503. Scrapes that overlap share one answer and count once. 0 is no limit' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from diff" -l log.level -d 'How much to log on standard error [default: info; check logs nothing unless asked]' -r -f -a "debug\t'Everything, each request too'
 info\t'What starts, stops and changes'
@@ -134,6 +140,7 @@ complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snap
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l web.listen-address -d 'Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100, host:9100 or unix:/run/x.sock. Without a host: on every address. May be given more than once' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l web.config.file -d 'The file with TLS, passwords, headers and a rate limit, in the format of Prometheus\' exporters [default: plain HTTP]' -r -F
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l web.telemetry-path -d 'The path of the metrics' -r
+complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l web.runbook-url -d 'Where the runbook can be read, for the links of the status page: an address of http or https that a phone can open' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l web.max-requests -d 'How many answers may be in the making or on their way at once; further scrapes get status 503. Scrapes that overlap share one answer and count once. 0 is no limit' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l log.level -d 'How much to log on standard error [default: info; check logs nothing unless asked]' -r -f -a "debug\t'Everything, each request too'
 info\t'What starts, stops and changes'
@@ -153,6 +160,7 @@ complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand lear
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand learn" -l web.listen-address -d 'Where to listen, such as :9100, 127.0.0.1:9100, [::1]:9100, host:9100 or unix:/run/x.sock. Without a host: on every address. May be given more than once' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand learn" -l web.config.file -d 'The file with TLS, passwords, headers and a rate limit, in the format of Prometheus\' exporters [default: plain HTTP]' -r -F
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand learn" -l web.telemetry-path -d 'The path of the metrics' -r
+complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand learn" -l web.runbook-url -d 'Where the runbook can be read, for the links of the status page: an address of http or https that a phone can open' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand learn" -l web.max-requests -d 'How many answers may be in the making or on their way at once; further scrapes get status 503. Scrapes that overlap share one answer and count once. 0 is no limit' -r
 complete -c baseline-exporter -n "__fish_baseline_exporter_using_subcommand learn" -l log.level -d 'How much to log on standard error [default: info; check logs nothing unless asked]' -r -f -a "debug\t'Everything, each request too'
 info\t'What starts, stops and changes'

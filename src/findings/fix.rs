@@ -48,7 +48,7 @@ pub fn write_path(unit: &str, path: &str, reason: Reason) -> Vec<String> {
         Reason::ReadOnly => vec![
             format!("findmnt -T {path}   # ro? mount -o remount,rw it; else:"),
             format!("d=/etc/systemd/system/{unit}.d; mkdir -p $d"),
-            format!("printf '[Service]\\nReadWritePaths=%s\\n' {path} >>$d/write-paths.conf"),
+            format!("printf '[Service]\\nReadWritePaths=%s\\n' {path} >>$d/50-write-paths.conf"),
             "systemctl daemon-reload".to_owned(),
         ],
         Reason::Missing => vec![

@@ -10,10 +10,16 @@ use crate::metrics::Metrics;
 use crate::server::Server;
 use crate::wait::{PATIENCE, wait_for};
 
+/// The service of the package.
 pub const SERVICE: &str = "baseline-exporter.service";
+/// What listens instead of it, where somebody enables that.
+const SOCKET: &str = "baseline-exporter.socket";
+/// Where it listens.
 pub const PORT: u16 = 20107;
-const README: &str = include_str!("../../README.md");
+/// Its baseline.
 pub const BASELINE: &str = "/etc/baseline-exporter/baseline.yml";
+
+const README: &str = include_str!("../../README.md");
 
 /// What systemd-analyze may count at most, by level.
 const EXPOSURE: f64 = 1.9;
@@ -50,17 +56,15 @@ fn life_of_a_package(systemd: Systemd) {
 
     deployment(&machine);
 
-    let peak = machine.sh(&format!(
-        "cat /sys/fs/cgroup/system.slice/{SERVICE}/memory.peak 2>/dev/null || echo unknown"
-    ));
     // Not by println: a figure is of interest also where nothing fails.
     let mut stderr = io::stderr();
     writeln!(
         stderr,
-        "\n{systemd:?}: exposure {exposure}, {tight} with tight; memory at most (bytes) {peak}"
+        "\n{systemd:?}: exposure {exposure}, {tight} with tight"
     )
     .unwrap();
 
+    by_socket(&machine);
     upgrade(&machine);
     remove(&machine);
     let left: Vec<_> = files(&machine).difference(&before).cloned().collect();
@@ -74,7 +78,7 @@ impl Machine {
     #[track_caller]
     pub fn install_package(&self) -> Server<'_> {
         package();
-        // Of the build host, where nothing is to be started.
+        // The host's own, where nothing is to be started, is none of the machine's.
         self.sh("rm -f /usr/sbin/policy-rc.d; mkdir -p /root/target; ln -s /mnt/package/old /root/target/debian");
         let install = readme("### By the package").replace("apt ", "apt-get --yes ");
         assert!(
@@ -272,6 +276,35 @@ fn deployment(machine: &Machine) {
     machine.sh("systemctl clean --what=state quantum-own.service
         rm /etc/systemd/system/quantum-{says,own}.service /usr/local/bin/says");
     machine.systemctl(&["daemon-reload"]);
+}
+
+/// By the comments of the socket unit: systemd listens, the first scrape starts the exporter, and none is refused
+/// while it is away.
+fn by_socket(machine: &Machine) {
+    let unit = include_str!("../../deploy/systemd/baseline-exporter.socket");
+    let steps: Vec<_> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("#     "))
+        .collect();
+    let [arguments, commands @ ..] = &steps[..] else {
+        panic!("{unit}")
+    };
+    let (arguments, _) = arguments.split_once(" #").unwrap();
+    let defaults = "/etc/default/baseline-exporter";
+    let before = machine.read_file(defaults);
+    machine.write_file(defaults, &format!("{}\n", arguments.trim_end()));
+    machine.sh(&commands.join("\n"));
+    assert_eq!(machine.property(SERVICE, "ActiveState"), "inactive");
+    let exporter = Server::of(machine, SERVICE, PORT);
+    all_hold_but(&exporter, DEPLOYMENT, &[]);
+    assert_eq!(machine.property(SERVICE, "TriggeredBy"), SOCKET);
+    machine.systemctl(&["restart", "--no-block", SERVICE]);
+    exporter.scrape();
+
+    machine.write_file(defaults, &before);
+    machine.systemctl(&["disable", "--quiet", "--now", SOCKET]);
+    machine.systemctl(&["restart", SERVICE]);
+    Server::of(machine, SERVICE, PORT).scrape();
 }
 
 /// A later version: it is the new program that runs, and the administrator's files are as they were.
