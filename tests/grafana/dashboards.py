@@ -29,7 +29,7 @@ def span(dashboard):
 def expand(text, chosen, seconds, rate_interval="1m"):
     """With the variables of Grafana replaced: chosen is name to values."""
     text = text.replace("$__rate_interval", rate_interval)
-    text = text.replace("$__range_s", str(seconds)).replace("$__range", f"{seconds}s")
+    text = text.replace("$__range", f"{seconds}s")
     for name, values in chosen.items():
         # As Grafana does it in PromQL: each value escaped for a regular expression within quotes.
         escaped = [re.sub(r"([\\^$*+?.()|\[\]{}])", r"\\\\\1", value) for value in values if value != ".+"]

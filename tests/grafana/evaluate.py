@@ -149,7 +149,7 @@ def seen(prometheus):
                 ]
                 yield from (f"{path.name}, {when}: says {verdict}" for verdict in wrong)
                 if when == "broken" and not all(
-                    word in said for word in ("restarts again and again", "cannot run ExecStart=", "BaselineRedisDown")
+                    word in said for word in ("restart loop", "cannot run ExecStart=", "BaselineRedisDown")
                 ):
                     yield f"{path.name}, {when}: lacks what is wrong, why, or the alert"
                 if when in ("blind", "down") and "none in trouble" in said:

@@ -271,7 +271,10 @@ class Page:
 
     def state_timeline(self, panel, answers, w, h):
         series = [(legend(target, labels), samples) for target, found in answers for labels, samples in found]
-        left, tall = 250 if w > 900 else 170, min(26, (h - 50) / max(1, len(series)))
+        left, tall = (
+            min(0.45 * w, 12 + 7 * max(len(name) for name, _ in series)),
+            min(26, (h - 50) / max(1, len(series))),
+        )
         scale = (w - left - 16) / self.seconds
         start, look = self.at - self.seconds, Look(panel)
         gap = panel["fieldConfig"]["defaults"]["custom"]["insertNulls"] / 1000
