@@ -91,7 +91,10 @@ pub fn install(machine: &Machine, change: impl Fn(&str) -> String) {
                 directories.push(path);
                 continue;
             }
-            let mut text = fs::read_to_string(&path).unwrap();
+            // What is no text is a picture, which nothing in the machine reads.
+            let Ok(mut text) = String::from_utf8(fs::read(&path).unwrap()) else {
+                continue;
+            };
             if path.extension().is_some_and(|extension| extension == "yml") {
                 text = change(&text);
             }
