@@ -67,7 +67,7 @@ fn a_hangup_reads_the_baseline_again_or_leaves_it() {
             .text()
             .contains("baseline_units_running_expected{} 2\n")
     );
-    assert!(exporter.get("/", &[]).text().contains("deployment second"));
+    assert!(exporter.get("/", &[]).text().contains(">second on "));
 
     file.says(TWO_MISTAKES);
     exporter.signal(Signal::HUP);
