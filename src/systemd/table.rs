@@ -172,15 +172,21 @@ impl Table {
 
     /// Says that the properties of `id` may have changed unseen.
     pub fn forget(&mut self, id: &str) {
-        self.each(id, |unit| unit.detailed = false);
+        self.each(id, |unit| {
+            unit.detailed = false;
+            unit.may_be_outdated = true;
+        });
     }
 
     /// Says that systemd read its unit files again: what was outdated is so no more, and the files
     /// of other units say who pulls in those that are named.
     pub fn forget_reloaded(&mut self) {
         for unit in &mut self.units {
-            if unit.need_daemon_reload || self.named.contains(&unit.name) {
-                Arc::make_mut(unit).detailed = false;
+            let outdated = unit.may_be_outdated || unit.need_daemon_reload;
+            if outdated || self.named.contains(&unit.name) {
+                let unit = Arc::make_mut(unit);
+                unit.detailed = false;
+                unit.may_be_outdated = false;
             }
         }
     }
@@ -219,7 +225,9 @@ impl Table {
     /// Says that the properties of every unit may have changed unseen.
     pub fn forget_details(&mut self) {
         for unit in &mut self.units {
-            Arc::make_mut(unit).detailed = false;
+            let unit = Arc::make_mut(unit);
+            unit.detailed = false;
+            unit.may_be_outdated = true;
         }
     }
 
@@ -705,6 +713,27 @@ mod tests {
         table.signal(NAME, &old, service.now);
         assert_eq!(table.units()[0].active_state, "inactive");
         assert_eq!(entries(&table, "deactivating"), 1);
+    }
+
+    #[test]
+    fn a_reload_outdates_what_was_read_before_it_of_changed_files() {
+        let pattern = glob::Pattern::new("*.service").unwrap();
+        let service = Service::new();
+        let mut table = Table::new(std::iter::empty(), vec![pattern], service.now);
+        read_in_full(&mut table, &service);
+        // Nobody knows whether the files were the same at the reading and at the first look at them.
+        table.forget_reloaded();
+        assert_eq!(table.undetailed_ids(), [Arc::from(NAME)]);
+        read_in_full(&mut table, &service);
+        table.forget_reloaded();
+        assert!(table.undetailed_ids().is_empty());
+
+        // The files changed, and what is read after is still what systemd had loaded before.
+        table.forget(NAME);
+        read_in_full(&mut table, &service);
+        assert!(table.undetailed_ids().is_empty());
+        table.forget_reloaded();
+        assert_eq!(table.undetailed_ids(), [Arc::from(NAME)]);
     }
 
     #[test]

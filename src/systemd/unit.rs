@@ -165,6 +165,11 @@ pub struct Unit {
     /// True once its properties were read since it was last loaded, or asked for while it was
     /// not; false again when they may have changed unseen.
     pub detailed: bool,
+    /// True if its files may have changed after systemd loaded them, so that its next daemon-reload
+    /// may change its properties. NeedDaemonReload alone does not tell, for it is as old as the other
+    /// properties: the files may have changed after they were read and before the files were first
+    /// looked at.
+    pub may_be_outdated: bool,
     /// True once the reading that it was first seen in is complete: from then on its changes count.
     pub settled: bool,
     /// InvocationID of its latest run; zero while none is known.
@@ -300,6 +305,7 @@ impl Unit {
             socket: (suffix == "socket").then(Socket::default),
             loaded: false,
             detailed: false,
+            may_be_outdated: true,
             settled: true,
             invocation: 0,
             tallies: ACTIVE_STATES

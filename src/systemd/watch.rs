@@ -381,10 +381,11 @@ impl<'a> Session<'a> {
     /// comes in time was missed: it is read, and counted as a correction.
     async fn resync(&mut self, reloaded: bool, files: bool) -> Result<(), BusError> {
         self.resync_at = Instant::now() + self.shared.resync();
-        let files_changed = self.look_at_sources().await;
+        // First, for what a look finds after it may be newer than what systemd has read.
         if reloaded {
             self.table(|table, _| table.forget_reloaded());
         }
+        let files_changed = self.look_at_sources().await;
         self.told.clear();
         let rows = self.list().await?;
         let suspects = self.table(|table, now| table.list(&rows, now));

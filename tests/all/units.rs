@@ -331,7 +331,7 @@ fn files(systemd: Systemd) {
     machine.systemctl(&["enable", "real.service"]);
     machine.systemctl(&[&["start"], &running[..]].concat());
     let exporter = machine.exporter_with(
-        "  watch: [real.service]
+        "  watch: [real.service, 'like-*.service']
   running: [deleted.service, edited.service, aka.service, a@1.service, linked.service,
     emptied.service]
   disabled: [runs.service, enabled.service]
@@ -395,6 +395,16 @@ fn files(systemd: Systemd) {
     exporter.shows("systemd_unit_need_daemon_reload", &edited, 1.0);
     machine.systemctl(&["daemon-reload"]);
     exporter.shows("systemd_unit_need_daemon_reload", &edited, 0.0);
+
+    // A unit that only a pattern covers, changed before the exporter first looked at its files.
+    machine.unit("like-this.service", &installed);
+    machine.systemctl(&["start", "like-this.service"]);
+    let like = |kind| [("name", "like-this.service"), ("service_type", kind)];
+    exporter.shows("systemd_unit_info", &like("simple"), 1.0);
+    machine.sh("mkdir /etc/systemd/system/like-this.service.d
+        printf '[Service]\nType=exec\n' >/etc/systemd/system/like-this.service.d/type.conf
+        systemctl daemon-reload");
+    exporter.shows("systemd_unit_info", &like("exec"), 1.0);
 
     machine.systemctl(&["kill", "--signal=KILL", "real.service"]);
     exporter.stands("aka.service", &["failed"]);
