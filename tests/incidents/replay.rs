@@ -91,7 +91,7 @@ pub fn deployment(systemd: Systemd) -> Option<Machine> {
     machine.world();
     let shipped = include_str!("../../deploy/baseline-quantum-trader.yml");
     let (shipped, _) = shipped.split_once("unit_files:").unwrap();
-    machine.write_file(BASELINE, &shipped.replace("resync: 60s", "resync: 1s"));
+    machine.write_file(BASELINE, &shipped.replace("resync: 60s", "resync: 3s"));
     machine.programs();
     Some(machine)
 }
