@@ -5,7 +5,8 @@ there is no Grafana on the machines that test them. It knows what these dashboar
     preview.py PROMETHEUS DASHBOARD OUTPUT [--at SECONDS] [--range SECONDS] [--width PIXELS] [--height PIXELS]
                [--scrape SECONDS] [--instance INSTANCE] [--unit UNIT]
 
-PROMETHEUS is its address, which scrapes every 15 or so many seconds, DASHBOARD the JSON file, OUTPUT a .html or a .png; the latter needs Chromium.
+PROMETHEUS is its address, which scrapes every 15 or so many seconds, DASHBOARD the JSON file, OUTPUT a .html
+or a .png; the latter needs Chromium.
 Without a height the picture holds the whole dashboard.
 """
 
@@ -208,7 +209,7 @@ class Page:
         )
         when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.at))
         head = f"<em>Preview by tests/grafana/preview.py — not Grafana</em><b>{esc(self.dashboard['title'])}</b>"
-        head += f"<br><span>{esc(variables)} · {self.seconds / 3600:g} h until {when}</span>"
+        head += f"<br><span>{esc(variables)} · {self.seconds // 60} minutes until {when}</span>"
         page = f"<!doctype html><meta charset=utf-8><title>Preview</title><style>{STYLE}</style><header>{head}</header>"
         return page + "".join(sections), int(bottom)
 

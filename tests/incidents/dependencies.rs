@@ -23,6 +23,7 @@ fn redis_stops_and_all_its_clients_loop() {
     )
     .naming(&RUNNING)]);
     replay.stays_so();
+    replay.dashboard_shows(&[RUNNING[0], "restart loop", "BaselineRedisDown", "violated"]);
     replay.fix("redis-start", &[("REDIS", "redis-server.service")]);
     replay.resolved();
 }

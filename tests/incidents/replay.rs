@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -368,6 +369,40 @@ impl<'m> Replay<'m> {
                 Err("waiting".to_owned())
             }
         });
+    }
+
+    /// Draws the dashboard of the deployment from what Prometheus has by now, which has to show these
+    /// words. The picture is left in the directory `pictures` below cargo's for tests' files, and with
+    /// `UPDATE_PICTURES=1` it becomes the README's.
+    #[track_caller]
+    pub fn dashboard_shows(&self, words: &[&str]) {
+        let pictures = Path::new(CACHE).join("pictures");
+        fs::create_dir_all(&pictures).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let [page, picture] =
+            ["html", "png"].map(|kind| pictures.join(format!("dashboard.{kind}")));
+        for output in [&page, &picture] {
+            let drawn = Command::new("nsenter")
+                .arg(format!("--net=/proc/{}/ns/net", self.machine.pid1()))
+                .arg("--")
+                .arg(root.join("tests/grafana/preview.py"))
+                .arg("http://127.0.0.1:9090")
+                .arg(root.join("grafana/dashboards/deployment.json"))
+                .arg(output)
+                .args(["--range=240", "--scrape=1", "--height=800"])
+                .env("PYTHONDONTWRITEBYTECODE", "1")
+                .output()
+                .expect("nsenter starts");
+            let complaint = String::from_utf8_lossy(&drawn.stderr);
+            assert!(drawn.status.success(), "{complaint}");
+        }
+        let shown = fs::read_to_string(page).unwrap();
+        for word in words {
+            assert!(shown.contains(word), "no {word} in {shown}");
+        }
+        if std::env::var_os("UPDATE_PICTURES").is_some() {
+            fs::copy(picture, root.join("deploy/pictures/dashboard.png")).unwrap();
+        }
     }
 
     /// Does what the runbook says.
