@@ -7,24 +7,23 @@ use serde_json::Value;
 use crate::machine::{Machine, Systemd};
 use crate::wait::{PATIENCE, wait_for};
 
-const SCRAPES: u32 = 100;
 const MONITOR: &str = "/run/monitor.json";
 
 #[test]
 fn no_message_is_sent_for_a_scrape_of_30_units() {
-    no_message_is_sent_for_a_scrape(Systemd::V252, 30);
+    no_message_is_sent_for_a_scrape(Systemd::V252, 30, 100);
 }
 
 #[test]
 fn no_message_is_sent_for_a_scrape_of_2000_units() {
-    no_message_is_sent_for_a_scrape(Systemd::V257, 2000);
+    no_message_is_sent_for_a_scrape(Systemd::V257, 2000, 20);
 }
 
 #[expect(
     clippy::print_stdout,
     reason = "shown by --nocapture, and where the test fails"
 )]
-fn no_message_is_sent_for_a_scrape(systemd: Systemd, units: usize) {
+fn no_message_is_sent_for_a_scrape(systemd: Systemd, units: usize, scrapes: u32) {
     let Some(machine) = Machine::boot(systemd) else {
         return;
     };
@@ -55,24 +54,29 @@ fn no_message_is_sent_for_a_scrape(systemd: Systemd, units: usize) {
 
     // All calls so far, as the exporter counts them and as the bus does: but for the greeting,
     // which is part of connecting.
+    let sent = || {
+        server.scrape().at(
+            "baseline_exporter_bus_messages_total",
+            &[("direction", "sent")],
+        )
+    };
     let calls = || {
         wait_for("the same count on both sides", PATIENCE, || {
-            let sent = server.scrape().at(
-                "baseline_exporter_bus_messages_total",
-                &[("direction", "sent")],
-            );
+            // What the bus saw takes a while to read, and the exporter may ask for signs of life meanwhile.
+            let before = sent();
             let calls = calls_of(&machine, name.trim_end());
             let seen = calls.iter().filter(|call| *call != "Hello").count();
-            if f64::from(u32::try_from(seen).unwrap()) == sent {
+            let sent = before..=sent();
+            if sent.contains(&f64::from(u32::try_from(seen).unwrap())) {
                 Ok(calls)
             } else {
-                Err(format!("the exporter: {sent}, the bus: {seen}"))
+                Err(format!("the exporter: {sent:?}, the bus: {seen}"))
             }
         })
     };
     let before = calls();
     let started = Instant::now();
-    for _ in 0..SCRAPES {
+    for _ in 0..scrapes {
         assert_eq!(server.get("/metrics", &[]).status, 200);
     }
     let after = calls();
@@ -83,7 +87,7 @@ fn no_message_is_sent_for_a_scrape(systemd: Systemd, units: usize) {
     let new = &after[before.len()..];
     let count = |member: &str| new.iter().filter(|call| *call == member).count();
     let at_most = |each: Duration| usize::try_from(elapsed.as_secs() / each.as_secs()).unwrap() + 1;
-    println!("{units} units, {SCRAPES} scrapes in {elapsed:?}: {new:?}");
+    println!("{units} units, {scrapes} scrapes in {elapsed:?}: {new:?}");
     assert!(count("Ping") <= at_most(Duration::from_secs(2)), "{new:?}");
     assert!(
         count("ListUnits") <= at_most(Duration::from_secs(5)),
