@@ -2,15 +2,20 @@
 //! compared now and then.
 
 use std::collections::HashMap;
+use std::fs::Metadata;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::unit::{Unit, suffix};
 
+/// The kernel's time stamps are of its last tick, and that much behind its clock at most.
+const TICK: Duration = Duration::from_millis(100);
+
 /// The directories that systemd reads, and how everything in them stood when last looked at.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sources {
     /// UnitPath of the manager.
     directories: Vec<String>,
@@ -18,30 +23,44 @@ pub struct Sources {
     listing: Option<u64>,
     /// How the files of each loaded unit stood, by its name.
     units: HashMap<Arc<str>, u64>,
+    /// When the last look began.
+    looked_at: SystemTime,
 }
 
-/// What changed since the last look; the first look finds nothing.
+/// What changed since the last look, or since this began before any.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Files came or went.
+    /// Files came or went; the first look does not know.
     pub directories: bool,
-    /// Loaded units whose file or drop-ins changed.
+    /// Loaded units whose file or drop-ins changed. Of a unit that was not there at the last look it is
+    /// not known how they stood when systemd told of it: those that changed later than that look are
+    /// among them.
     pub units: Vec<Arc<str>>,
 }
 
+/// How some paths stand.
+struct Standing {
+    /// Another number if any changed, came or went.
+    fingerprint: u64,
+    /// When the last of them changed; `None` if one is not there.
+    changed_at: Option<SystemTime>,
+}
+
 impl Sources {
-    /// The sources below these directories.
+    /// The sources below these directories, of units that systemd tells of from now on.
     pub fn of(directories: Vec<String>) -> Self {
         Self {
             directories,
             listing: None,
             units: HashMap::new(),
+            looked_at: SystemTime::now(),
         }
     }
 
     /// Looks at everything: a stat for each file, no file is read.
     pub fn look(&mut self, units: &[Arc<Unit>]) -> Changes {
         let mut changes = Changes::default();
+        let last_look = std::mem::replace(&mut self.looked_at, SystemTime::now());
         let below = self.directories_below();
         let links = below
             .iter()
@@ -52,7 +71,7 @@ impl Sources {
             .filter(|path| !path.ends_with("/transient"));
         let mut links: Vec<&str> = links.map(String::as_str).collect();
         links.sort_unstable();
-        let listing = fingerprint(links.into_iter());
+        let listing = standing(links.into_iter()).fingerprint;
         changes.directories = self.listing.is_some_and(|before| before != listing);
         self.listing = Some(listing);
         let mut stood = HashMap::with_capacity(units.len());
@@ -62,20 +81,20 @@ impl Sources {
                 .flat_map(|name| below.get(&name).into_iter().flatten())
                 .map(String::as_str);
             let files = unit.drop_in_paths.iter().map(String::as_str);
-            let now = fingerprint(
+            let now = standing(
                 [&*unit.fragment_path]
                     .into_iter()
                     .chain(files)
                     .chain(directories),
             );
-            if self
-                .units
-                .get(&unit.name)
-                .is_some_and(|before| *before != now)
-            {
+            let is_changed = match self.units.get(&unit.name) {
+                Some(before) => *before != now.fingerprint,
+                None => now.changed_at.is_none_or(|at| at + TICK >= last_look),
+            };
+            if is_changed {
                 changes.units.push(unit.name.clone());
             }
-            stood.insert(unit.name.clone(), now);
+            stood.insert(unit.name.clone(), now.fingerprint);
         }
         self.units = stood;
         changes
@@ -122,17 +141,34 @@ fn drop_in_names(id: &str) -> Vec<String> {
         .collect()
 }
 
-/// One number for how these paths stand: another one if any changed, came or went.
-fn fingerprint<'a>(paths: impl Iterator<Item = &'a str>) -> u64 {
+/// How these paths stand; empty ones are none.
+fn standing<'a>(paths: impl Iterator<Item = &'a str>) -> Standing {
     let mut hasher = DefaultHasher::new();
+    let mut changed_at = Some(UNIX_EPOCH);
     for path in paths.filter(|path| !path.is_empty()) {
         path.hash(&mut hasher);
-        let stood = std::fs::metadata(Path::new(path))
-            .map(|file| (file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
-            .ok();
+        let file = std::fs::metadata(Path::new(path)).ok();
+        let stood = file
+            .as_ref()
+            .map(|file| (file.ino(), file.size(), file.mtime(), file.mtime_nsec()));
         stood.hash(&mut hasher);
+        changed_at = changed_at
+            .zip(file.as_ref().and_then(change_time))
+            .map(|(one, other)| one.max(other));
     }
-    hasher.finish()
+    Standing {
+        fingerprint: hasher.finish(),
+        changed_at,
+    }
+}
+
+/// When the file itself changed, of which no program can say otherwise (st_ctime).
+fn change_time(file: &Metadata) -> Option<SystemTime> {
+    let since = Duration::new(
+        file.ctime().try_into().ok()?,
+        file.ctime_nsec().try_into().ok()?,
+    );
+    UNIX_EPOCH.checked_add(since)
 }
 
 #[cfg(test)]
@@ -154,6 +190,7 @@ mod tests {
 
     #[test]
     fn a_file_that_came_changed_or_went_changes_the_fingerprint() {
+        let fingerprint = |path: &str| standing([path].into_iter()).fingerprint;
         let directory = tempfile::tempdir().unwrap();
         let path = directory
             .path()
@@ -161,14 +198,41 @@ mod tests {
             .to_str()
             .unwrap()
             .to_owned();
-        let missing = fingerprint([path.as_str()].into_iter());
+        let missing = fingerprint(&path);
         std::fs::write(&path, "[Service]\n").unwrap();
-        let empty = fingerprint([path.as_str()].into_iter());
+        let empty = fingerprint(&path);
         std::fs::write(&path, "[Service]\nExecStart=/bin/true\n").unwrap();
-        let full = fingerprint([path.as_str()].into_iter());
+        let full = fingerprint(&path);
         std::fs::remove_file(&path).unwrap();
         assert_ne!(missing, empty);
         assert_ne!(empty, full);
-        assert_eq!(missing, fingerprint([path.as_str()].into_iter()));
+        assert_eq!(missing, fingerprint(&path));
+    }
+    #[test]
+    fn of_a_unit_that_is_new_it_tells_whether_its_files_are_newer_than_the_last_look() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_str().unwrap().to_owned();
+        let file = directory.path().join("a.service");
+        std::fs::write(&file, "[Service]\n").unwrap();
+        let unit = |fragment_path: &Path| {
+            let mut unit = Unit::new("a.service", 0);
+            unit.loaded = true;
+            unit.fragment_path = fragment_path.to_str().unwrap().into();
+            [Arc::new(unit)]
+        };
+        let changes = |looked_at, fragment_path: &Path| {
+            let mut sources = Sources::of(vec![path.clone()]);
+            sources.looked_at = looked_at;
+            let changes = sources.look(&unit(fragment_path));
+            assert!(sources.look(&unit(fragment_path)).units.is_empty());
+            !changes.units.is_empty()
+        };
+        let now = SystemTime::now();
+        assert!(changes(now - Duration::from_secs(3600), &file));
+        assert!(!changes(now + Duration::from_secs(3600), &file));
+        assert!(changes(
+            now + Duration::from_secs(3600),
+            &directory.path().join("gone")
+        ));
     }
 }

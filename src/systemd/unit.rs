@@ -167,8 +167,7 @@ pub struct Unit {
     pub detailed: bool,
     /// True if its files may have changed after systemd loaded them, so that its next daemon-reload
     /// may change its properties. NeedDaemonReload alone does not tell, for it is as old as the other
-    /// properties: the files may have changed after they were read and before the files were first
-    /// looked at.
+    /// properties: the files may have changed after those were read.
     pub may_be_outdated: bool,
     /// True once the reading that it was first seen in is complete: from then on its changes count.
     pub settled: bool,
@@ -305,7 +304,7 @@ impl Unit {
             socket: (suffix == "socket").then(Socket::default),
             loaded: false,
             detailed: false,
-            may_be_outdated: true,
+            may_be_outdated: false,
             settled: true,
             invocation: 0,
             tallies: ACTIVE_STATES
