@@ -1,4 +1,4 @@
-//! What stands before the routes: the rate limit, passwords, and the headers of every answer.
+//! What stands before the routes: passwords, the rate limit, and the headers of every answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,16 +64,20 @@ impl Gate {
         request: &Request<B>,
         peer: &Peer,
     ) -> Option<Answer> {
-        if let Err(wait) = web.spend() {
+        let over_rate = || {
+            let wait = web.spend().err()?;
             let text = "more requests than the rate limit of the web configuration allows";
-            return Some(later(StatusCode::TOO_MANY_REQUESTS, text, wait));
-        }
-        let logins = web.logins.as_ref()?;
+            Some(later(StatusCode::TOO_MANY_REQUESTS, text, wait))
+        };
+        let Some(logins) = &web.logins else {
+            return over_rate();
+        };
         if self.health_without_credentials && [HEALTHY, READY].contains(&request.uri().path()) {
             return None;
         }
         match logins.judge(request.headers(), peer).await {
-            Verdict::Welcome => None,
+            // Not before: a stranger would use up what is for the scraper.
+            Verdict::Welcome => over_rate(),
             Verdict::Refused => {
                 let answer = sentence(
                     StatusCode::UNAUTHORIZED,

@@ -57,7 +57,8 @@ pub struct WebConfig {
     rate_limit: Option<RateLimit>,
 }
 
-/// Section `rate_limit`: requests of all clients together.
+/// Section `rate_limit`: requests of all clients together, where passwords are asked for only those
+/// with a right one.
 struct RateLimit {
     rate: Rate,
     spent: Mutex<Allowance>,
