@@ -159,7 +159,7 @@ impl Collector for Exposition {
         if let Some(in_use) = self.tls_files {
             families.gauge(
                 "baseline_exporter_tls_files_last_reload_successful",
-                "1 if certificate, key and client CA are used as the files were at the last handshake, 0 while older ones stay in use because these cannot be used; none without TLS",
+                "1 if certificate, key and client CA are used as the files are now, 0 while older ones stay in use because these cannot be used; none without TLS",
                 |m| gauge(m, &NONE, u32::from(in_use)),
             )?;
         }

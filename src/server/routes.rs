@@ -18,7 +18,6 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::flight::Flights;
-use super::tls::Tls;
 use super::{DEFAULT_LOOK, Server, negotiation};
 use crate::command_line::Output;
 use crate::metrics::{self, Format};
@@ -360,12 +359,20 @@ impl Routes {
             .map(|places| places.clone().try_acquire_owned());
         let look = self.look(deadline);
         let latest = self.latest.clone();
-        let tls = self.server.web.borrow().tls.as_ref().map(Tls::is_current);
+        let web = self.server.web.borrow().clone();
         let links = self.server.links.clone();
         async move {
             let place = place.transpose().map_err(|_| Refusal::TooMany)?;
-            let observation = look.await.ok_or(Refusal::Crashed)?;
-            let bytes = make(observation, kind, tls, links).await?;
+            // A scraper that keeps its connection makes no handshake, which would look at them.
+            let tls_files = async {
+                match (&web.tls, kind.content) {
+                    (Some(tls), Content::Metrics(_)) => Some(tls.refresh().await),
+                    _ => None,
+                }
+            };
+            let (observation, tls_files) = tokio::join!(look, tls_files);
+            let observation = observation.ok_or(Refusal::Crashed)?;
+            let bytes = make(observation, kind, tls_files, links).await?;
             let body = Arc::new(Body {
                 bytes,
                 _place: place,

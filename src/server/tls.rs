@@ -28,7 +28,8 @@ use tracing::{info, warn};
 
 use crate::probe::Workers;
 
-/// How long a handshake waits for a look at the files; after that the certificate in use will do.
+/// How long a handshake or a scrape waits for a look at the files; after that the certificate in use
+/// will do.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// The system's own file of CA certificates holds a quarter of this.
@@ -189,12 +190,13 @@ struct State {
     loaded: Mutex<Loaded>,
 }
 
-/// What was made of the files, and when they were as they were looked at last.
+/// What was made of the files.
 struct Loaded {
     config: Arc<ServerConfig>,
+    /// Of the files that it was made of.
     stamps: Stamps,
-    /// False while files that changed could not be used.
-    is_current: bool,
+    /// Why the files as they are now are not in use; `None` while they are.
+    fault: Option<String>,
 }
 
 impl Tls {
@@ -205,7 +207,7 @@ impl Tls {
         let loaded = Mutex::new(Loaded {
             config,
             stamps,
-            is_current: true,
+            fault: None,
         });
         Ok(Self {
             state: Arc::new(State { settings, loaded }),
@@ -223,18 +225,39 @@ impl Tls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let state = self.state.clone();
-        let refresh = move || state.refresh();
-        let deadline = Instant::now() + LOOK;
-        // Without an answer in time the file system hangs: no reason to keep scrapers out.
-        let _: Option<()> = self.workers.run_one("TLS files", deadline, refresh).await;
+        // Whatever comes of it: no reason to keep scrapers out.
+        self.refresh().await;
         let config = self.state.loaded().config.clone();
         TlsAcceptor::from(config).accept(stream).await
     }
 
-    /// False while files that changed could not be used, so that older ones still are.
-    pub fn is_current(&self) -> bool {
-        self.state.loaded().is_current
+    /// Takes over files that changed. False if they could not be used, or looked at in time, so
+    /// that older ones still are.
+    pub async fn refresh(&self) -> bool {
+        let state = self.state.clone();
+        let refresh = move || state.refresh();
+        let deadline = Instant::now() + LOOK;
+        let looked = self.workers.run_one("TLS files", deadline, refresh).await;
+        if looked.is_none() {
+            let seconds = LOOK.as_secs();
+            self.state.loaded().keep(format!(
+                "looking at the TLS files took longer than {seconds} s: see whether a file system hangs"
+            ));
+        }
+        self.state.loaded().fault.is_none()
+    }
+}
+
+impl Loaded {
+    /// Goes on with what is in use, and says why once.
+    fn keep(&mut self, fault: String) {
+        if self.fault.as_ref() != Some(&fault) {
+            warn!(
+                error = fault,
+                "the TLS files cannot be used; those read before stay in use"
+            );
+        }
+        self.fault = Some(fault);
     }
 }
 
@@ -247,28 +270,31 @@ impl State {
     fn refresh(&self) {
         // Before they are read: what changes meanwhile is seen by the next look.
         let stamps = Stamps::of(&self.settings);
-        if stamps == self.loaded().stamps {
-            return;
+        {
+            let mut loaded = self.loaded();
+            if stamps == loaded.stamps {
+                if loaded.fault.take().is_some() {
+                    info!("the TLS files are those in use again");
+                }
+                return;
+            }
         }
         let outcome = self.settings.server_config();
         let mut loaded = self.loaded();
-        loaded.stamps = stamps;
-        loaded.is_current = outcome.is_ok();
         match outcome {
             Ok(config) => {
                 loaded.config = Arc::new(config);
+                loaded.stamps = stamps;
+                loaded.fault = None;
                 info!("the TLS files changed and are in use");
             }
+            // Without their stamps: what failed may pass and leave no other trace.
             Err(Fault { part, sentence }) => {
                 let file = match self.settings.pem(part) {
                     Some(Pem::File(path)) => path.display().to_string(),
                     _ => "the web configuration".to_owned(),
                 };
-                warn!(
-                    file,
-                    error = sentence,
-                    "the TLS files changed and cannot be used; those read before stay in use"
-                );
+                loaded.keep(format!("{file}: {sentence}"));
             }
         }
     }

@@ -1,9 +1,11 @@
 //! TLS: who gets in, which files are refused, and files that change while they are served.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::certificates::{Authority, curl};
 use crate::exporter::{Exporter, run};
@@ -160,6 +162,91 @@ fn files_that_change_are_used_by_the_next_handshake() {
     metrics(&new, &old).unwrap_err();
 }
 
+/// One connection by TLS, kept open between its requests.
+struct Kept {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Kept {
+    fn connect(exporter: &Exporter) -> Self {
+        let mut child = Command::new("openssl")
+            .args(["s_client", "-quiet", "-connect", &exporter.addresses[0]])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Self { child, answers }
+    }
+
+    /// The body of the answer; `None` where the connection is closed without one.
+    fn get(&mut self, path: &str) -> Option<String> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(request.as_bytes()).unwrap();
+        let mut length = None;
+        loop {
+            let mut line = String::new();
+            if self.answers.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = Some(value.trim().parse().unwrap());
+            }
+            if line.trim().is_empty() {
+                let mut body = vec![0; length.unwrap()];
+                self.answers.read_exact(&mut body).unwrap();
+                return Some(String::from_utf8(body).unwrap());
+            }
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn files_that_change_are_told_on_a_connection_that_is_kept() {
+    let (old, new) = (Authority::new(), Authority::new());
+    for authority in [&old, &new] {
+        authority.issue("server", SERVER);
+    }
+    let exporter = start(&old, "");
+    let mut scraper = Kept::connect(&exporter);
+    let mut is_current = |value| {
+        let told = scraper.get("/metrics").unwrap();
+        let line = format!("baseline_exporter_tls_files_last_reload_successful{{}} {value}\n");
+        assert!(told.contains(&line), "{value}");
+    };
+    is_current(1);
+    let good = fs::read_to_string(old.path("server.crt")).unwrap();
+    old.write("server.crt", "nothing");
+    is_current(0);
+    is_current(0);
+    old.write("server.crt", &good);
+    is_current(1);
+
+    // As where descriptors run out: the files change, and cannot be opened for a while.
+    let pid = Some(Pid::from_child(&exporter.child));
+    let none = Rlimit {
+        current: Some(0),
+        ..getrlimit(Resource::Nofile)
+    };
+    let before = prlimit(pid, Resource::Nofile, none).unwrap();
+    old.take_over("server", &new, "server");
+    is_current(0);
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    is_current(1);
+    assert_eq!(ask(&exporter, &new, &[]), Ok(200));
+    assert!(ask(&exporter, &old, &[]).is_err());
+}
+
 #[test]
 fn a_file_that_cannot_be_used_is_a_sentence_with_its_place() {
     let authority = Authority::new();
@@ -269,7 +356,7 @@ fn mistakes_of_baseline_and_web_configuration_are_told_together() {
 }
 
 /// A Prometheus, killed at the end of its test.
-struct Prometheus(std::process::Child);
+struct Prometheus(Child);
 
 impl Drop for Prometheus {
     fn drop(&mut self) {
