@@ -118,7 +118,7 @@ impl WebConfig {
 
 /// The web configuration in use. `borrow()` is the one of now; `send_replace()` puts another in its
 /// place, which holds from the next connection and the next request on: connections made under
-/// the one before are closed with their next answer.
+/// the one before are closed with their next answer, with TLS before or after instead of it.
 pub type Web = watch::Sender<Arc<WebConfig>>;
 
 fn web_config(root: &Node, directory: &Path) -> Result<WebConfig, Vec<Mistake>> {

@@ -210,10 +210,13 @@ fn the_baseline_and_the_web_configuration_are_put_in_force_together() {
     assert!(line.contains("web.yml:3:"), "{line}");
     assert_eq!(now_in_force(&exporter), ("first".to_owned(), false));
 
+    let mut kept = exporter.connect();
+    assert_eq!(kept.ask("GET", "/metrics", &[]).status, 200);
     std::fs::write(&web_config, passwords).unwrap();
     exporter.signal(Signal::HUP);
     let line = exporter.log_line("msg=reloaded");
     assert!(line.contains("deployment=second"), "{line}");
+    assert_eq!(kept.ask("GET", "/metrics", &[]).status, 401);
     assert_eq!(exporter.get("/metrics", &[]).status, 401);
     let login = ("Authorization", "Basic cHJvbWV0aGV1czpjaGFuZ2UgbWU=");
     let metrics = exporter.get("/metrics", &[login]);

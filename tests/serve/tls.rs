@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::certificates::{Authority, curl};
 use crate::exporter::{Exporter, run};
@@ -245,6 +245,37 @@ fn files_that_change_are_told_on_a_connection_that_is_kept() {
     is_current(1);
     assert_eq!(ask(&exporter, &new, &[]), Ok(200));
     assert!(ask(&exporter, &old, &[]).is_err());
+}
+
+#[test]
+fn a_connection_from_before_other_rules_is_not_answered() {
+    let authority = Authority::new();
+    authority.issue("server", SERVER);
+    authority.issue("client", "DNS:client");
+    let tls = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
+    let asks = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n";
+    let path = authority.write("web.yml", "");
+    let exporter = Exporter::start(&["--web.config.file", &path]);
+    let reload = |text: &str| {
+        authority.write("web.yml", text);
+        exporter.signal(Signal::HUP);
+        exporter.log_line("msg=reloaded");
+    };
+    let mut plain = exporter.connect();
+    assert_eq!(plain.ask("GET", "/-/healthy", &[]).status, 200);
+
+    reload(tls);
+    plain.send("GET", "/-/healthy", &[]);
+    assert!(plain.is_closed(), "no plain HTTP where TLS is asked for");
+    let mut without_certificate = Kept::connect(&exporter);
+    let answer = without_certificate.get("/-/healthy");
+    assert_eq!(answer.as_deref(), Some("healthy\n"));
+
+    reload(&format!("{tls}{asks}"));
+    assert_eq!(without_certificate.get("/-/healthy"), None);
+    let (certificate, key) = (authority.path("client.crt"), authority.path("client.key"));
+    let shown = ["--cert", &certificate, "--key", &key];
+    assert_eq!(ask(&exporter, &authority, &shown), Ok(200));
 }
 
 #[test]
