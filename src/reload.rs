@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -28,6 +29,7 @@ pub struct Reload {
     service: Arc<Service>,
     workers: Workers,
     turn: Mutex<()>,
+    begun: AtomicU64,
 }
 
 /// What is read again.
@@ -60,7 +62,13 @@ impl Reload {
             service,
             workers: Workers::default(),
             turn: Mutex::default(),
+            begun: AtomicU64::new(0),
         }
+    }
+
+    /// Reloads whose turn has come: one that still waits for it reads what the files say after this.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Reads everything, then puts all of it in force; returns the summary of it once systemd has
@@ -69,6 +77,7 @@ impl Reload {
     /// one that goes on.
     pub async fn run(&self) -> Result<String, String> {
         let _turn = self.turn.lock().await;
+        self.begun.fetch_add(1, Ordering::Relaxed);
         self.service.reloading();
         let outcome = self.read().await;
         match &outcome {

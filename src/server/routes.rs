@@ -104,6 +104,8 @@ pub struct Routes {
     server: Server,
     /// The page's Content-Security-Policy.
     policy: HeaderValue,
+    /// Reloads that are under way or wait, by how many began before those who share it asked.
+    reloads: Flights<u64, Result<String, String>>,
     /// Looks that are under way, for everyone who needs one.
     /// By the number of reloads before it.
     looks: Flights<u64, Arc<Observation>>,
@@ -125,6 +127,7 @@ impl Routes {
         Self {
             server,
             policy,
+            reloads: Flights::default(),
             looks: Flights::default(),
             bodies: Flights::default(),
             places: (limit > 0).then(|| Arc::new(Semaphore::new(limit))),
@@ -203,16 +206,22 @@ impl Routes {
         }
     }
 
-    /// Reads the baseline again, to its end also where who asked for it hangs up; then tells
-    /// systemd how the host stands against it.
+    /// Reads the files again, to its end also where who asked for it hangs up; then tells systemd
+    /// how the host stands. Whoever asks while a reload waits for the one before shares it.
     pub async fn reload(&self) -> Result<String, String> {
-        let reload = self.server.reload.clone();
-        let outcome = tokio::spawn(async move { reload.run().await }).await;
-        let service = &self.server.service;
+        let Server {
+            reload, service, ..
+        } = &self.server;
+        let begun = reload.begun();
+        let work = || {
+            let reload = reload.clone();
+            async move { reload.run().await }
+        };
+        let outcome = self.reloads.join(begun, Instant::now(), work).await;
         if service.is_heard() {
             tokio::spawn(self.look(Instant::now() + DEFAULT_LOOK));
         }
-        outcome.unwrap_or_else(|_| {
+        outcome.unwrap_or_else(|| {
             // It did not come as far as this.
             service.ready();
             Err(

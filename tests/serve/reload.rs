@@ -1,8 +1,11 @@
 //! The baseline read again while the exporter serves, by signal and over HTTP. There is no bus, so
 //! that nothing is known of units.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::PathBuf;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 use crate::exporter::{Exporter, SilentBus, command, run};
@@ -155,6 +158,39 @@ fn a_crowd_of_reloads_is_harmless() {
     assert_eq!(now_in_force(&exporter), ("second".to_owned(), true));
     exporter.signal(Signal::TERM);
     assert!(exporter.wait().success());
+}
+
+#[test]
+fn who_asks_while_a_reload_waits_shares_it() {
+    let file = File::new();
+    let exporter = Exporter::start(&[&file.flag, "--web.enable-lifecycle"]);
+    // Read only once somebody writes to it.
+    std::fs::remove_file(&file.path).unwrap();
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, &file.path, FileType::Fifo, mode, 0).unwrap();
+    let mut first = exporter.connect();
+    first.send("POST", "/-/reload", &[]);
+    // Opened once the reload does.
+    let mut open = OpenOptions::new().write(true).open(&file.path).unwrap();
+    let mut clients: Vec<_> = (0..20).map(|_| exporter.connect()).collect();
+    for client in &mut clients {
+        client.send("POST", "/-/reload", &[]);
+    }
+    // Answered after those above were read.
+    assert_eq!(exporter.get("/-/healthy", &[]).status, 200);
+    open.write_all(SECOND.as_bytes()).unwrap();
+    drop(open);
+    exporter.log_line("deployment=second");
+    file.says("deployment: third\nsystemd: {watch: ['q-*']}\n");
+    exporter.log_line("deployment=third");
+    let first = first.receive(false);
+    assert_eq!(first.status, 200);
+    assert!(first.text().contains("second"), "{}", first.text());
+    for client in &mut clients {
+        let answer = client.receive(false);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.text().contains("third"), "{}", answer.text());
+    }
 }
 
 #[test]
