@@ -127,15 +127,15 @@ impl Host {
         }
     }
 
-    /// Compares with this baseline from now on; looks that are under way end with the one that
-    /// they began with.
+    /// Compares with this baseline from now on. Looks that are under way end with the one that they
+    /// began with if they have its units already, else they are made anew.
     pub fn follow(&self, baseline: Baseline) {
         let baseline = Arc::new(baseline);
-        self.watch.follow(&baseline);
+        // Held meanwhile: nobody looks by one baseline at the units of the other.
         let mut current = self.current();
-        let number = current.1.number + 1;
+        self.watch.follow(&baseline);
         let last_reload = LastReload {
-            number,
+            number: current.1.number + 1,
             successful: true,
             success_at: SystemTime::now(),
         };
@@ -160,6 +160,16 @@ impl Host {
 
     /// Looks at everything at once; what did not answer by `deadline` is unknown in the result.
     pub async fn look(&self, deadline: Instant) -> Observation {
+        let observation = self.look_once(deadline).await;
+        // Its units are not followed any more: those of the baseline in force can be told.
+        let is_overtaken = !Arc::ptr_eq(&observation.baseline, &self.current().0);
+        if observation.units.is_err() && is_overtaken && Instant::now() < deadline {
+            return self.look_once(deadline).await;
+        }
+        observation
+    }
+
+    async fn look_once(&self, deadline: Instant) -> Observation {
         let (at, began) = (SystemTime::now(), Instant::now());
         let (baseline, last_reload) = self.current().clone();
         let Baseline {

@@ -310,7 +310,10 @@ impl Routes {
         async move {
             let look = || async move {
                 let observation = Arc::new(host.look(deadline).await);
-                service.saw(&observation);
+                // What a reload overtook is no news.
+                if observation.last_reload.number == host.reloads() {
+                    service.saw(&observation);
+                }
                 observation
             };
             looks.join(reloads, deadline, look).await
