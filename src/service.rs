@@ -98,11 +98,9 @@ impl Service {
         self.tell("STOPPING=1");
     }
 
-    /// What a look saw, as the line that `systemctl status` shows.
+    /// What a look saw, as the line that `systemctl status` shows. Judging keeps a core busy for a
+    /// while.
     pub fn saw(&self, observation: &Observation) {
-        if !self.is_heard() {
-            return;
-        }
         let checks = findings::judge(observation).checks;
         let blind = observation.units.as_ref().err();
         let is_reloaded = observation.last_reload.successful;

@@ -311,8 +311,10 @@ impl Routes {
             let look = || async move {
                 let observation = Arc::new(host.look(deadline).await);
                 // What a reload overtook is no news.
-                if observation.last_reload.number == host.reloads() {
-                    service.saw(&observation);
+                let is_news = observation.last_reload.number == host.reloads();
+                if is_news && service.is_heard() {
+                    let seen = observation.clone();
+                    on_a_thread("status", move || service.saw(&seen)).await;
                 }
                 observation
             };
@@ -432,19 +434,27 @@ async fn make(
             Ok(text.into_bytes())
         }
     };
+    let encoded = on_a_thread("encode", encode).await;
+    encoded.and_then(Result::ok).ok_or(Refusal::Crashed)
+}
+
+/// Does work that keeps a core busy for a while. `None` if it panicked.
+async fn on_a_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Clone + Send + 'static,
+) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("encode".to_owned());
+    let thread = std::thread::Builder::new().name(name.to_owned());
     let spawned = thread.spawn({
-        let encode = encode.clone();
+        let work = work.clone();
         // Nobody receives it when the runtime has ended.
-        move || drop(sender.send(encode()))
+        move || drop(sender.send(work()))
     });
-    let encoded = match spawned {
-        Ok(_) => receiver.await.map_err(|_| Refusal::Crashed)?,
-        // Out of threads: slower for others, but told.
-        Err(_) => encode(),
-    };
-    encoded.map_err(|_| Refusal::Crashed)
+    match spawned {
+        Ok(_) => receiver.await.ok(),
+        // Out of threads: slower for others, but done.
+        Err(_) => Some(work()),
+    }
 }
 
 /// Level 1: a tenth of the text in a fifth of the time of the usual level.
