@@ -4,7 +4,6 @@ use std::env::{self, VarError};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -19,8 +18,6 @@ use crate::systemd;
 pub struct Service {
     /// `None` where the exporter is no service, or one that need not tell (Type=exec).
     manager: Option<Manager>,
-    /// The line that `systemctl status` shows; empty before the first.
-    status: Mutex<String>,
     /// WatchdogSec= of the unit; `None` where it has none.
     watchdog: Option<Duration>,
 }
@@ -70,11 +67,7 @@ impl Service {
             },
             _ => None,
         };
-        Ok(Self {
-            manager,
-            status: Mutex::default(),
-            watchdog,
-        })
+        Ok(Self { manager, watchdog })
     }
 
     /// True if anybody hears what is told.
@@ -98,17 +91,15 @@ impl Service {
         self.tell("STOPPING=1");
     }
 
-    /// What a look saw, as the line that `systemctl status` shows. Judging keeps a core busy for a
-    /// while.
+    /// What a look saw, as the line that `systemctl status` shows, which begins with its time: where
+    /// nobody looks, it is of long ago. Judging keeps a core busy for a while.
     pub fn saw(&self, observation: &Observation) {
         let checks = findings::judge(observation).checks;
         let blind = observation.units.as_ref().err();
         let is_reloaded = observation.last_reload.successful;
         let line = status_line(&checks, blind.map(String::as_str), is_reloaded);
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        if *status != line && self.tell(&format!("STATUS={line}")) {
-            *status = line;
-        }
+        let at = humantime::format_rfc3339_seconds(observation.at);
+        self.tell(&format!("STATUS={at}: {line}"));
     }
 
     /// Feeds the manager's watchdog while `is_well` finds nothing wrong; returns at once where
