@@ -104,7 +104,7 @@ impl Gate {
             }
             Verdict::Busy => {
                 let text =
-                    "too many passwords wait to be checked";
+                    "this password cannot be checked now: too many wait, or threads have run out";
                 let second = Duration::from_secs(1);
                 Some(later(StatusCode::SERVICE_UNAVAILABLE, text, second))
             }
