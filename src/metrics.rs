@@ -188,12 +188,12 @@ impl Collector for Exposition {
         )?;
         families.gauge(
             "baseline_exporter_config_last_reload_successful",
-            "1 if the baseline could be read when it was last read, at the start or again; 0: the one before is in force",
+            "1 if the baseline and the web configuration could be read when they were last read, at the start or again; 0: those before are in force",
             |m| gauge(m, &NONE, u32::from(last_reload.successful)),
         )?;
         families.gauge(
             "baseline_exporter_config_last_reload_success_timestamp_seconds",
-            "When the baseline in force was read, in seconds since the epoch",
+            "When the baseline and the web configuration in force were read, in seconds since the epoch",
             // A clock before 1970 tells no time.
             |m| match last_reload.success_at.duration_since(UNIX_EPOCH) {
                 Ok(since) => gauge(m, &NONE, since.as_secs()),

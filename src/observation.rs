@@ -45,20 +45,21 @@ pub struct Observation {
     pub took: Took,
     /// How the connection to systemd has fared.
     pub link: Link,
-    /// How the baseline was last read.
+    /// How the baseline and the web configuration were last read.
     pub last_reload: LastReload,
     /// The exporter's own process.
     pub process: Process,
 }
 
-/// How the baseline was last read. The start counts as a reload, and a successful one.
+/// How the baseline and the web configuration were last read, both or neither. The start counts as a
+/// reload, and a successful one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastReload {
     /// Reloads since the start, whatever came of them.
     pub number: u64,
-    /// False if the baseline could not be read: the one before stayed in force.
+    /// False if one of them could not be read: those before stayed in force.
     pub successful: bool,
-    /// When the one in force was read.
+    /// When those in force were read.
     pub success_at: SystemTime,
 }
 
@@ -142,7 +143,7 @@ impl Host {
         *current = (baseline, last_reload);
     }
 
-    /// Remembers that the baseline could not be read again: the one in force stays.
+    /// Remembers that a file could not be read again: the baseline in force stays.
     pub fn keep_baseline(&self) {
         let (_, last_reload) = &mut *self.current();
         last_reload.number += 1;

@@ -1,4 +1,5 @@
-//! Reading the baseline and the web configuration again while the exporter serves: all of it, or nothing.
+//! Reading the baseline and the web configuration again while the exporter serves: all of it, or
+//! nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -93,7 +94,7 @@ impl Reload {
                 );
                 if timeout(UNITS_WITHIN, self.host.read()).await.is_err() {
                     warn!(
-                        "the baseline is reloaded, but systemd has not told all of its units yet"
+                        "the files are reloaded, but systemd has not told all units of the baseline yet"
                     );
                 }
             }

@@ -75,7 +75,7 @@ impl Service {
         self.manager.is_some()
     }
 
-    /// The baseline is being read again, until it is ready.
+    /// The baseline and the web configuration are being read again, until it is ready.
     pub fn reloading(&self) {
         let now = systemd::monotonic_micros();
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
@@ -160,7 +160,7 @@ impl Manager {
 }
 
 /// How the host stands against its baseline, in one line; why its units cannot be told, if so; and
-/// whether the baseline is the one that was last to be read.
+/// whether the files in force are those that were last to be read.
 fn status_line(checks: &[Check], blind: Option<&str>, is_reloaded: bool) -> String {
     let named = |wanted| {
         let names = checks.iter().filter(|check| check.status == wanted);
@@ -187,7 +187,7 @@ fn status_line(checks: &[Check], blind: Option<&str>, is_reloaded: bool) -> Stri
         line.push_str(&format!("; the units cannot be told: {reason}"));
     }
     if !is_reloaded {
-        line.push_str("; the baseline could not be read again, the one before stays: see the log");
+        line.push_str("; the files could not be read again, those before stay: see the log");
     }
     // One line of the message is one of its fields.
     line.replace('\n', " ")
@@ -370,7 +370,7 @@ mod tests {
         );
         assert_eq!(
             status_line(&[], None, false),
-            "0 of 0 checks hold; the baseline could not be read again, the one before stays: see the log"
+            "0 of 0 checks hold; the files could not be read again, those before stay: see the log"
         );
     }
 }
