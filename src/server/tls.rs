@@ -90,8 +90,27 @@ pub enum Part {
 pub struct Fault {
     /// Which of them.
     pub part: Part,
-    /// What is wrong, without the file's name.
+    /// What is wrong.
+    pub flaw: Flaw,
+}
+
+/// What is wrong with a file or with the text in its place.
+#[derive(Debug)]
+pub struct Flaw {
+    /// In words, without the file's name.
     pub sentence: String,
+    /// True where it could not be read, which may be otherwise a moment later.
+    pub may_pass: bool,
+}
+
+impl From<String> for Flaw {
+    /// Of what the text says.
+    fn from(sentence: String) -> Self {
+        Self {
+            sentence,
+            may_pass: false,
+        }
+    }
 }
 
 impl Settings {
@@ -105,40 +124,34 @@ impl Settings {
 
     /// Reads what the files hold now.
     fn server_config(&self) -> Result<ServerConfig, Fault> {
-        let fault = |part| move |sentence| Fault { part, sentence };
+        let fault = |part| move |flaw: Flaw| Fault { part, flaw };
         let chain = certificates(&self.certificate).map_err(fault(Part::Certificate))?;
         let key = private_key(&self.key).map_err(fault(Part::Key))?;
         let key = self.provider.key_provider.load_private_key(key);
-        let key = key.map_err(|_| Fault {
-            part: Part::Key,
-            sentence: "this kind of private key is not supported: make an ECDSA key (P-256 or \
-                       P-384), an Ed25519 key, or an RSA key of 2048 to 8192 bits"
-                .to_owned(),
+        let key = key.map_err(|_| {
+            let sentence = "this kind of private key is not supported: make an ECDSA key (P-256 \
+                            or P-384), an Ed25519 key, or an RSA key of 2048 to 8192 bits";
+            fault(Part::Key)(sentence.to_owned().into())
         })?;
         let pair = CertifiedKey::new(chain, key);
         match pair.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
             Err(rustls::Error::InconsistentKeys(_)) => {
-                return Err(Fault {
-                    part: Part::Key,
-                    sentence: "this is not the key of the certificate: give the two that were \
-                               made together"
-                        .to_owned(),
-                });
+                let sentence =
+                    "this is not the key of the certificate: give the two that were made together";
+                return Err(fault(Part::Key)(sentence.to_owned().into()));
             }
             Err(error) => {
-                return Err(Fault {
-                    part: Part::Certificate,
-                    sentence: format!("the first certificate cannot be used ({error}): renew it"),
-                });
+                let sentence = format!("the first certificate cannot be used ({error}): renew it");
+                return Err(fault(Part::Certificate)(sentence.into()));
             }
         }
         let verifier = self.client_verifier().map_err(fault(Part::ClientCa))?;
         let builder = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&self.versions)
-            .map_err(|error| Fault {
-                part: Part::Certificate,
-                sentence: format!("TLS cannot be set up: {error}"),
+            .map_err(|error| {
+                let sentence = format!("TLS cannot be set up: {error}");
+                fault(Part::Certificate)(sentence.into())
             })?;
         let builder = match verifier {
             Some(verifier) => builder.with_client_cert_verifier(Arc::new(verifier)),
@@ -150,7 +163,7 @@ impl Settings {
     }
 
     /// Who judges clients' certificates; `None` if they are not asked for one.
-    fn client_verifier(&self) -> Result<Option<ClientVerifier>, String> {
+    fn client_verifier(&self) -> Result<Option<ClientVerifier>, Flaw> {
         let chain = match (&self.client_ca, self.client_auth) {
             (_, ClientAuth::None) => return Ok(None),
             (Some(ca), ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify) => {
@@ -289,12 +302,12 @@ impl State {
                 info!("the TLS files changed and are in use");
             }
             // Without their stamps: what failed may pass and leave no other trace.
-            Err(Fault { part, sentence }) => {
+            Err(Fault { part, flaw }) => {
                 let file = match self.settings.pem(part) {
                     Some(Pem::File(path)) => path.display().to_string(),
                     _ => "the web configuration".to_owned(),
                 };
-                loaded.keep(format!("{file}: {sentence}"));
+                loaded.keep(format!("{file}: {}", flaw.sentence));
             }
         }
     }
@@ -327,7 +340,7 @@ fn stamp(file: &Metadata) -> [i64; 6] {
 }
 
 /// The text of a file, or of the configuration.
-fn text(pem: &Pem) -> Result<Vec<u8>, String> {
+fn text(pem: &Pem) -> Result<Vec<u8>, Flaw> {
     let path = match pem {
         Pem::Inline(text) => return Ok(text.clone().into_bytes()),
         Pem::File(path) => path,
@@ -335,36 +348,43 @@ fn text(pem: &Pem) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes))
-        .map_err(|error| match error.kind() {
-            ErrorKind::NotFound => "no such file: check the path".to_owned(),
-            ErrorKind::IsADirectory => "this is a directory: name the file in it".to_owned(),
-            ErrorKind::PermissionDenied => {
-                "permission denied: let the exporter's user read it".to_owned()
+        .map_err(|error| {
+            let sentence = match error.kind() {
+                ErrorKind::NotFound => "no such file: check the path".to_owned(),
+                ErrorKind::IsADirectory => "this is a directory: name the file in it".to_owned(),
+                ErrorKind::PermissionDenied => {
+                    "permission denied: let the exporter's user read it".to_owned()
+                }
+                _ => error.to_string(),
+            };
+            Flaw {
+                sentence,
+                may_pass: error.kind() != ErrorKind::IsADirectory,
             }
-            _ => error.to_string(),
         })?;
     if bytes.len() as u64 > LONGEST_FILE {
-        return Err("it is larger than 1 MiB: name the right file".to_owned());
+        let sentence = "it is larger than 1 MiB: name the right file";
+        return Err(sentence.to_owned().into());
     }
     Ok(bytes)
 }
 
 /// At least one certificate.
-fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, String> {
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, Flaw> {
     let text = text(pem)?;
     let found = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| broken_pem(&error))?;
     if found.is_empty() {
         let expected = "-----BEGIN CERTIFICATE-----";
-        return Err(format!(
-            "there is no certificate in it: give one in PEM, which begins with {expected}"
-        ));
+        let sentence =
+            format!("there is no certificate in it: give one in PEM, which begins with {expected}");
+        return Err(sentence.into());
     }
     Ok(found)
 }
 
-fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, String> {
+fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, Flaw> {
     let text = text(pem)?;
     // Both ways in which PEM says so.
     let is_encrypted = [
@@ -374,18 +394,19 @@ fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, String> {
     .iter()
     .any(|mark| text.windows(mark.len()).any(|part| part == *mark));
     if is_encrypted {
-        return Err(
-            "the private key is encrypted, and nobody types its password when the exporter \
-             starts: write it without one (openssl pkey -in OLD -out NEW), readable for the \
-             exporter's user only"
-                .to_owned(),
-        );
+        let sentence = "the private key is encrypted, and nobody types its password when the \
+                        exporter starts: write it without one (openssl pkey -in OLD -out NEW), \
+                        readable for the exporter's user only";
+        return Err(sentence.to_owned().into());
     }
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound => "there is no private key in it: give one in PEM, which begins \
-                                     with -----BEGIN PRIVATE KEY-----"
-            .to_owned(),
-        error => broken_pem(&error),
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let sentence = match error {
+            pem::Error::NoItemsFound => "there is no private key in it: give one in PEM, which \
+                                         begins with -----BEGIN PRIVATE KEY-----"
+                .to_owned(),
+            error => broken_pem(&error),
+        };
+        sentence.into()
     })
 }
 

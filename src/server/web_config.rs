@@ -16,7 +16,7 @@ use super::allowance::{Allowance, Rate};
 use super::login::{self, Logins};
 use super::tls::{ClientAuth, Fault, Part, Pem, Settings, Tls};
 use crate::yaml::{
-    self, Fields, Mistake, Mistakes, Node, Reader, Value, closest, quoted, quoted_list,
+    self, Fields, Mistake, Mistakes, Node, Place, Reader, Value, closest, quoted, quoted_list,
 };
 
 /// What mistakes call the file.
@@ -205,7 +205,7 @@ fn tls(reader: &mut Reader, node: &Node, directory: &Path) -> Option<Tls> {
     });
     match loaded {
         Ok(tls) => Some(tls),
-        Err(Fault { part, sentence }) => {
+        Err(Fault { part, flaw }) => {
             let (node, inline) = match part {
                 Part::Certificate => (certificate_node, "cert"),
                 Part::Key => (key_node, "key"),
@@ -218,7 +218,11 @@ fn tls(reader: &mut Reader, node: &Node, directory: &Path) -> Option<Tls> {
                 }
                 _ => format!("`{inline}`"),
             };
-            reader.refuse(node, format!("{subject}: {sentence}"));
+            reader.mistakes.push(Mistake {
+                place: Some(Place::of(node)),
+                sentence: format!("{subject}: {}", flaw.sentence),
+                may_pass: flaw.may_pass,
+            });
             None
         }
     }
