@@ -44,7 +44,7 @@ use crate::snapshot::take::{About, take};
 use crate::snapshot::{Scope, Snapshot, diff};
 use crate::status_page::Links;
 
-/// Wrong usage, a mistake in the baseline, or a check that could not tell.
+/// Wrong usage, a mistake in a file, or a check that could not tell.
 const COULD_NOT_TELL: u8 = 2;
 
 fn main() -> ExitCode {
@@ -66,7 +66,13 @@ fn main() -> ExitCode {
         };
         // A file's mistakes start with their own file and line, as compilers print them.
         let (text, status) = match error.downcast_ref::<yaml::Mistakes>() {
-            Some(mistakes) => (format!("{mistakes}\n"), COULD_NOT_TELL),
+            Some(mistakes) => {
+                // systemd is to start what serves again, except where only a person can help.
+                let serves = matches!(line.command, None | Some(Command::Serve));
+                let may_pass = serves && !line.config.check && mistakes.may_pass();
+                let status = if may_pass { 1 } else { COULD_NOT_TELL };
+                (format!("{mistakes}\n"), status)
+            }
             None => (format!("baseline-exporter: {error:#}\n"), status),
         };
         complain(&text);

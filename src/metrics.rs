@@ -159,7 +159,7 @@ impl Collector for Exposition {
         if let Some(in_use) = self.tls_files {
             families.gauge(
                 "baseline_exporter_tls_files_last_reload_successful",
-                "1 if certificate, key and client CA are used as the files were at the last handshake, 0 while older ones stay in use because these cannot be used; none without TLS",
+                "1 if certificate, key and client CA are used as the files are now, 0 while older ones stay in use because these cannot be used; none without TLS",
                 |m| gauge(m, &NONE, u32::from(in_use)),
             )?;
         }
@@ -188,12 +188,12 @@ impl Collector for Exposition {
         )?;
         families.gauge(
             "baseline_exporter_config_last_reload_successful",
-            "1 if the baseline could be read when it was last read, at the start or again; 0: the one before is in force",
+            "1 if the baseline and the web configuration could be read when they were last read, at the start or again; 0: those before are in force",
             |m| gauge(m, &NONE, u32::from(last_reload.successful)),
         )?;
         families.gauge(
             "baseline_exporter_config_last_reload_success_timestamp_seconds",
-            "When the baseline in force was read, in seconds since the epoch",
+            "When the baseline and the web configuration in force were read, in seconds since the epoch",
             // A clock before 1970 tells no time.
             |m| match last_reload.success_at.duration_since(UNIX_EPOCH) {
                 Ok(since) => gauge(m, &NONE, since.as_secs()),

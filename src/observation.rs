@@ -45,20 +45,21 @@ pub struct Observation {
     pub took: Took,
     /// How the connection to systemd has fared.
     pub link: Link,
-    /// How the baseline was last read.
+    /// How the baseline and the web configuration were last read.
     pub last_reload: LastReload,
     /// The exporter's own process.
     pub process: Process,
 }
 
-/// How the baseline was last read. The start counts as a reload, and a successful one.
+/// How the baseline and the web configuration were last read, both or neither. The start counts as a
+/// reload, and a successful one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastReload {
     /// Reloads since the start, whatever came of them.
     pub number: u64,
-    /// False if the baseline could not be read: the one before stayed in force.
+    /// False if one of them could not be read: those before stayed in force.
     pub successful: bool,
-    /// When the one in force was read.
+    /// When those in force were read.
     pub success_at: SystemTime,
 }
 
@@ -127,22 +128,22 @@ impl Host {
         }
     }
 
-    /// Compares with this baseline from now on; looks that are under way end with the one that
-    /// they began with.
+    /// Compares with this baseline from now on. Looks that are under way end with the one that they
+    /// began with if they have its units already, else they are made anew.
     pub fn follow(&self, baseline: Baseline) {
         let baseline = Arc::new(baseline);
-        self.watch.follow(&baseline);
+        // Held meanwhile: nobody looks by one baseline at the units of the other.
         let mut current = self.current();
-        let number = current.1.number + 1;
+        self.watch.follow(&baseline);
         let last_reload = LastReload {
-            number,
+            number: current.1.number + 1,
             successful: true,
             success_at: SystemTime::now(),
         };
         *current = (baseline, last_reload);
     }
 
-    /// Remembers that the baseline could not be read again: the one in force stays.
+    /// Remembers that a file could not be read again: the baseline in force stays.
     pub fn keep_baseline(&self) {
         let (_, last_reload) = &mut *self.current();
         last_reload.number += 1;
@@ -160,6 +161,16 @@ impl Host {
 
     /// Looks at everything at once; what did not answer by `deadline` is unknown in the result.
     pub async fn look(&self, deadline: Instant) -> Observation {
+        let observation = self.look_once(deadline).await;
+        // Its units are not followed any more: those of the baseline in force can be told.
+        let is_overtaken = !Arc::ptr_eq(&observation.baseline, &self.current().0);
+        if observation.units.is_err() && is_overtaken && Instant::now() < deadline {
+            return self.look_once(deadline).await;
+        }
+        observation
+    }
+
+    async fn look_once(&self, deadline: Instant) -> Observation {
         let (at, began) = (SystemTime::now(), Instant::now());
         let (baseline, last_reload) = self.current().clone();
         let Baseline {

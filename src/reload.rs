@@ -1,7 +1,9 @@
-//! Reading the baseline and the web configuration again while the exporter serves: all of it, or nothing.
+//! Reading the baseline and the web configuration again while the exporter serves: all of it, or
+//! nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -28,6 +30,7 @@ pub struct Reload {
     service: Arc<Service>,
     workers: Workers,
     turn: Mutex<()>,
+    begun: AtomicU64,
 }
 
 /// What is read again.
@@ -60,7 +63,13 @@ impl Reload {
             service,
             workers: Workers::default(),
             turn: Mutex::default(),
+            begun: AtomicU64::new(0),
         }
+    }
+
+    /// Reloads whose turn has come: one that still waits for it reads what the files say after this.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Reads everything, then puts all of it in force; returns the summary of it once systemd has
@@ -69,6 +78,7 @@ impl Reload {
     /// one that goes on.
     pub async fn run(&self) -> Result<String, String> {
         let _turn = self.turn.lock().await;
+        self.begun.fetch_add(1, Ordering::Relaxed);
         self.service.reloading();
         let outcome = self.read().await;
         match &outcome {
@@ -84,7 +94,7 @@ impl Reload {
                 );
                 if timeout(UNITS_WITHIN, self.host.read()).await.is_err() {
                     warn!(
-                        "the baseline is reloaded, but systemd has not told all of its units yet"
+                        "the files are reloaded, but systemd has not told all units of the baseline yet"
                     );
                 }
             }

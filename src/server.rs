@@ -11,7 +11,6 @@ mod routes;
 mod tls;
 mod web_config;
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
@@ -230,7 +229,7 @@ impl Connection {
         let service = service_fn(move |request: Request<Incoming>| {
             progress.working();
             let (gate, peer, accepted_by) = (gate.clone(), peer.clone(), accepted_by.clone());
-            async move { Ok::<_, Infallible>(gate.answer(&request, &peer, &accepted_by).await) }
+            async move { gate.answer(&request, &peer, &accepted_by).await }
         });
         let connection = http1::Builder::new()
             // `Connections` knows when a head is late and when a kept connection is idle; hyper

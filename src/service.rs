@@ -4,7 +4,6 @@ use std::env::{self, VarError};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -19,8 +18,6 @@ use crate::systemd;
 pub struct Service {
     /// `None` where the exporter is no service, or one that need not tell (Type=exec).
     manager: Option<Manager>,
-    /// The line that `systemctl status` shows; empty before the first.
-    status: Mutex<String>,
     /// WatchdogSec= of the unit; `None` where it has none.
     watchdog: Option<Duration>,
 }
@@ -70,11 +67,7 @@ impl Service {
             },
             _ => None,
         };
-        Ok(Self {
-            manager,
-            status: Mutex::default(),
-            watchdog,
-        })
+        Ok(Self { manager, watchdog })
     }
 
     /// True if anybody hears what is told.
@@ -82,7 +75,7 @@ impl Service {
         self.manager.is_some()
     }
 
-    /// The baseline is being read again, until it is ready.
+    /// The baseline and the web configuration are being read again, until it is ready.
     pub fn reloading(&self) {
         let now = systemd::monotonic_micros();
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
@@ -98,19 +91,15 @@ impl Service {
         self.tell("STOPPING=1");
     }
 
-    /// What a look saw, as the line that `systemctl status` shows.
+    /// What a look saw, as the line that `systemctl status` shows, which begins with its time: where
+    /// nobody looks, it is of long ago. Judging keeps a core busy for a while.
     pub fn saw(&self, observation: &Observation) {
-        if !self.is_heard() {
-            return;
-        }
         let checks = findings::judge(observation).checks;
         let blind = observation.units.as_ref().err();
         let is_reloaded = observation.last_reload.successful;
         let line = status_line(&checks, blind.map(String::as_str), is_reloaded);
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        if *status != line && self.tell(&format!("STATUS={line}")) {
-            *status = line;
-        }
+        let at = humantime::format_rfc3339_seconds(observation.at);
+        self.tell(&format!("STATUS={at}: {line}"));
     }
 
     /// Feeds the manager's watchdog while `is_well` finds nothing wrong; returns at once where
@@ -171,7 +160,7 @@ impl Manager {
 }
 
 /// How the host stands against its baseline, in one line; why its units cannot be told, if so; and
-/// whether the baseline is the one that was last to be read.
+/// whether the files in force are those that were last to be read.
 fn status_line(checks: &[Check], blind: Option<&str>, is_reloaded: bool) -> String {
     let named = |wanted| {
         let names = checks.iter().filter(|check| check.status == wanted);
@@ -198,7 +187,7 @@ fn status_line(checks: &[Check], blind: Option<&str>, is_reloaded: bool) -> Stri
         line.push_str(&format!("; the units cannot be told: {reason}"));
     }
     if !is_reloaded {
-        line.push_str("; the baseline could not be read again, the one before stays: see the log");
+        line.push_str("; the files could not be read again, those before stay: see the log");
     }
     // One line of the message is one of its fields.
     line.replace('\n', " ")
@@ -381,7 +370,7 @@ mod tests {
         );
         assert_eq!(
             status_line(&[], None, false),
-            "0 of 0 checks hold; the baseline could not be read again, the one before stays: see the log"
+            "0 of 0 checks hold; the files could not be read again, those before stay: see the log"
         );
     }
 }

@@ -19,9 +19,12 @@ use crate::report::verdict;
 
 const STYLE: &str = include_str!("status_page/style.css");
 
-/// More troubles than these are told by their units' rows only: nobody reads so many, and the page
-/// has to stay quick.
+/// More troubles than these, and more of one trouble, are counted only: nobody reads so many, and the
+/// page has to stay quick.
 const MOST_CARDS: usize = 50;
+
+/// What tells all that is wrong.
+const CHECK: &str = "baseline-exporter check";
 
 /// A list of names that is longer, in bytes, is folded.
 const LONG: usize = 240;
@@ -75,14 +78,8 @@ pub fn page(observation: &Observation, links: &Links, room: usize) -> String {
     for trouble in troubles.iter().take(MOST_CARDS) {
         card(&mut html, observation, trouble, links);
     }
-    if let Some(more) = troubles
-        .len()
-        .checked_sub(MOST_CARDS)
-        .filter(|more| *more > 0)
-    {
-        html.markup("<p>And ")
-            .text(&more.to_string())
-            .markup(" more, which are among the units and files below.</p>\n");
+    if let Some(sentence) = more(troubles.len(), CHECK) {
+        html.markup("<p>").text(&sentence).markup("</p>\n");
     }
     unseen(&mut html, &findings, links);
     warnings(&mut html, &findings);
@@ -92,6 +89,13 @@ pub fn page(observation: &Observation, links: &Links, room: usize) -> String {
     html.markup("</main>\n");
     foot(&mut html, observation, links);
     html.finish()
+}
+
+/// What to say of a list of which only the first are shown; `None` where that is all of it. `command`
+/// tells the rest.
+fn more(length: usize, command: &str) -> Option<String> {
+    let more = length.checked_sub(MOST_CARDS).filter(|more| *more > 0)?;
+    Some(format!("And {more} more: `{command}` tells them all."))
 }
 
 fn head(html: &mut Html, observation: &Observation, findings: &Findings) {
@@ -192,6 +196,16 @@ fn card(html: &mut Html, observation: &Observation, trouble: &Trouble<'_>, links
     for sentence in trouble.seen.iter().take(MOST_CARDS) {
         html.markup("<div class=\"row\"><span class=\"label\">seen</span><p>")
             .text(sentence)
+            .markup("</p></div>\n");
+    }
+    let command = if trouble.section == "baselineunitfiledrift" {
+        "baseline-exporter snapshot diff"
+    } else {
+        CHECK
+    };
+    if let Some(sentence) = more(trouble.seen.len(), command) {
+        html.markup("<div class=\"row\"><span class=\"label\">seen</span><p>")
+            .text(&sentence)
             .markup("</p></div>\n");
     }
     if let [unit] = trouble.units[..]
@@ -509,11 +523,31 @@ mod tests {
         units.watched = shown.map(|unit| Observed { unit, usage }).collect();
         let page = page_of(&observation);
         assert!(page.contains("<h1>✕ "), "{page}");
-        assert!(page.contains("<p>And 19"), "the others are counted");
+        let told = "more: `baseline-exporter check` tells them all.</p>";
+        assert!(page.contains("<p>And 19") && page.contains(told));
         for name in names {
             assert!(page.contains(&name), "{name}");
         }
         assert!(page.len() < 1_000_000, "{} bytes", page.len());
+    }
+
+    #[test]
+    fn what_a_long_list_leaves_out_is_counted() {
+        let observation = crate::metrics::tests::observation();
+        let mut observation = std::sync::Arc::into_inner(observation).unwrap();
+        let Some(Ok(drift)) = &mut observation.unit_files.drift else {
+            panic!("no snapshot");
+        };
+        let (_, difference) = drift.files.iter().find(|(_, it)| it.is_some()).unwrap();
+        let difference = *difference;
+        let file = |number| (format!("/etc/systemd/system/{number}.service"), difference);
+        drift.files = (0..57).map(file).collect();
+        let edges = observation.unit_files.references.as_mut().unwrap();
+        let edge = edges[0].clone();
+        edges.extend(std::iter::repeat_n(edge, 60));
+        let page = page_of(&observation);
+        assert!(page.contains("And 7 more: `baseline-exporter snapshot diff` tells them all."));
+        assert!(page.contains("more: `baseline-exporter check` tells them all."));
     }
 
     #[test]

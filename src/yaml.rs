@@ -130,7 +130,10 @@ pub fn read(path: &Path, noun: &str) -> Result<String, Mistake> {
     // One byte past the limit tells "too large"; a pipe has no size to ask for.
     File::open(path)
         .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| Mistake::of_file(&unreadable(&error, noun)))?;
+        .map_err(|error| Mistake {
+            may_pass: error.kind() != ErrorKind::IsADirectory,
+            ..Mistake::of_file(&unreadable(&error, noun))
+        })?;
     if bytes.len() as u64 > MOST_BYTES {
         return Err(Mistake::of_file(&format!(
             "larger than 1 MiB, which no {noun} is: check that the path names the right file"
@@ -189,6 +192,9 @@ pub struct Mistake {
     pub place: Option<Place>,
     /// What is wrong, and how to put it right.
     pub sentence: String,
+    /// True where a file could not be read, which may be otherwise a moment later: a file system that
+    /// is not mounted yet. False for what a file says.
+    pub may_pass: bool,
 }
 
 impl Mistake {
@@ -197,6 +203,7 @@ impl Mistake {
         Self {
             place: None,
             sentence: sentence.to_owned(),
+            may_pass: false,
         }
     }
 }
@@ -212,21 +219,29 @@ pub struct Mistakes {
 
 impl Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Mistake { place, sentence }) in self.found.iter().enumerate() {
+        for (index, mistake) in self.found.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
             f.write_str(&self.source)?;
-            if let Some(Place { line, column }) = place {
+            if let Some(Place { line, column }) = mistake.place {
                 write!(f, ":{line}:{column}")?;
             }
-            write!(f, ": {sentence}")?;
+            write!(f, ": {}", mistake.sentence)?;
         }
         Ok(())
     }
 }
 
 impl std::error::Error for Mistakes {}
+
+impl Mistakes {
+    /// True if another try may do without anybody's help: nothing is wrong but that files could not
+    /// be read.
+    pub fn may_pass(&self) -> bool {
+        self.found.iter().all(|mistake| mistake.may_pass)
+    }
+}
 
 /// The text as a tree, or the one mistake that keeps it from being YAML. `noun` as for [`read`].
 pub fn parse(text: &str, noun: &str) -> Result<Node, Mistake> {
@@ -252,6 +267,7 @@ pub fn parse(text: &str, noun: &str) -> Result<Node, Mistake> {
     serde_saphyr::from_str_with_options(text, options).map_err(|error| Mistake {
         place: error.location().map(Place::from),
         sentence: syntax_sentence(&error, noun),
+        may_pass: false,
     })
 }
 
@@ -336,6 +352,7 @@ impl Reader {
         self.mistakes.push(Mistake {
             place: Some(place),
             sentence,
+            may_pass: false,
         });
     }
 

@@ -147,31 +147,6 @@ pub fn cause(unit: &str, cause: &str, detail: &str) -> Vec<String> {
 pub fn unit(judged: &Judged, snapshot: Option<&str>) -> Vec<String> {
     let unit = quoted(&judged.unit.name);
     let is = |deviation| judged.is(deviation);
-    if judged.expected == "absent" {
-        return vec![
-            format!("systemctl disable --now {unit}"),
-            format!("systemctl cat {unit}   # delete that file, then: systemctl daemon-reload"),
-        ];
-    }
-    if judged.expected == "disabled" {
-        return vec![format!("systemctl disable --now {unit}")];
-    }
-    if is(Deviation::Failed) || is(Deviation::Restarting) {
-        return vec![
-            format!("journalctl -u {unit} -n 50"),
-            format!("systemctl reset-failed {unit}"),
-            format!("systemctl restart {unit}"),
-        ];
-    }
-    if is(Deviation::ActivatingTooLong) {
-        return vec![
-            format!("systemctl status {unit}"),
-            format!("journalctl -u {unit} -n 50"),
-            format!("systemctl kill -s KILL {unit}"),
-            format!("systemctl reset-failed {unit}"),
-            format!("systemctl restart {unit}"),
-        ];
-    }
     let mut lines = Vec::new();
     if is(Deviation::Masked) {
         lines.push(format!("systemctl unmask {unit}"));
@@ -182,7 +157,42 @@ pub fn unit(judged: &Judged, snapshot: Option<&str>) -> Vec<String> {
             "baseline-exporter snapshot restore {snapshot} --apply   # its file is gone"
         ));
     }
-    lines.push(format!("systemctl start {unit}"));
+    if ["absent", "disabled"].contains(&judged.expected) {
+        if judged.expected == "absent" && !is(Deviation::Present) && is(Deviation::Running) {
+            lines.push(format!(
+                "systemctl stop {unit}   # its file is gone, or masked"
+            ));
+        } else if is(Deviation::Present) || is(Deviation::Enabled) || is(Deviation::Running) {
+            lines.push(format!("systemctl disable --now {unit}"));
+        }
+        if is(Deviation::Present) {
+            lines.push(format!(
+                "systemctl cat {unit}   # delete that file, then: systemctl daemon-reload"
+            ));
+        }
+        if is(Deviation::Failed) {
+            lines.extend([
+                format!("journalctl -u {unit} -n 50"),
+                format!("systemctl reset-failed {unit}"),
+            ]);
+        }
+    } else if is(Deviation::Failed) || is(Deviation::Restarting) {
+        lines.extend([
+            format!("journalctl -u {unit} -n 50"),
+            format!("systemctl reset-failed {unit}"),
+            format!("systemctl restart {unit}"),
+        ]);
+    } else if is(Deviation::ActivatingTooLong) {
+        lines.extend([
+            format!("systemctl status {unit}"),
+            format!("journalctl -u {unit} -n 50"),
+            format!("systemctl kill -s KILL {unit}"),
+            format!("systemctl reset-failed {unit}"),
+            format!("systemctl restart {unit}"),
+        ]);
+    } else {
+        lines.push(format!("systemctl start {unit}"));
+    }
     lines
 }
 
@@ -283,7 +293,10 @@ mod tests {
         lines.extend(causes.iter().flat_map(|word| cause("X", word, "X")));
         for (expected, deviations) in [
             ("absent", vec![Deviation::Present]),
+            ("absent", vec![Deviation::Running]),
+            ("absent", vec![Deviation::Failed]),
             ("disabled", vec![Deviation::Enabled]),
+            ("disabled", vec![Deviation::Missing]),
             ("running", vec![Deviation::Failed]),
             ("watched", vec![Deviation::Restarting]),
             ("running", vec![Deviation::ActivatingTooLong]),
@@ -299,6 +312,58 @@ mod tests {
         assert!(lines.len() > 40);
         for line in lines {
             assert!(alerts.contains(&line), "no alert says {line:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_typed_that_systemd_would_refuse() {
+        use Deviation::{ActivatingTooLong, Enabled, Failed, Masked, Missing, Present, Running};
+        let restore = "baseline-exporter snapshot restore DIR --apply   # its file is gone";
+        let disable = "systemctl disable --now X";
+        let read = "journalctl -u X -n 50";
+        let reset = "systemctl reset-failed X";
+        for (expected, deviations, lines) in [
+            // Without a file there is nothing to disable, and nothing to start.
+            ("absent", vec![Failed], vec![read, reset]),
+            (
+                "absent",
+                vec![Running],
+                vec!["systemctl stop X   # its file is gone, or masked"],
+            ),
+            (
+                "absent",
+                vec![Failed, Present],
+                vec![
+                    disable,
+                    "systemctl cat X   # delete that file, then: systemctl daemon-reload",
+                    read,
+                    reset,
+                ],
+            ),
+            ("disabled", vec![Missing], vec![restore]),
+            ("disabled", vec![Missing, Running], vec![restore, disable]),
+            ("disabled", vec![Failed], vec![read, reset]),
+            ("disabled", vec![Enabled], vec![disable]),
+            (
+                "running",
+                vec![Failed, Missing],
+                vec![restore, read, reset, "systemctl restart X"],
+            ),
+            (
+                "running",
+                vec![ActivatingTooLong, Masked],
+                vec![
+                    "systemctl unmask X",
+                    "systemctl status X",
+                    read,
+                    "systemctl kill -s KILL X",
+                    reset,
+                    "systemctl restart X",
+                ],
+            ),
+        ] {
+            let fix = unit(&judged_as("X", expected, &deviations), None);
+            assert_eq!(fix, lines, "{expected} {deviations:?}");
         }
     }
 

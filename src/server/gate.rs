@@ -1,4 +1,4 @@
-//! What stands before the routes: the rate limit, passwords, and the headers of every answer.
+//! What stands before the routes: passwords, the rate limit, and the headers of every answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,12 @@ use super::login::{Peer, Verdict};
 use super::routes::{Answer, HEALTHY, READY, Routes, sentence, with};
 use super::web_config::{Web, WebConfig};
 
+/// The handshake of this connection was by other rules than those in force: it may be plain, or its
+/// client unknown.
+#[derive(Debug, thiserror::Error)]
+#[error("the web configuration was read again since the handshake")]
+pub struct Outdated;
+
 /// Answers the requests of all connections.
 pub struct Gate {
     /// The web configuration in use.
@@ -23,14 +29,19 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// The answer to a request by `peer`, a connection that was made under `accepted_by`.
+    /// The answer to a request by `peer`, a connection that was made under `accepted_by`. Without
+    /// one the connection is to be closed, which clients take for a reason to make another.
     pub async fn answer<B: Body>(
         &self,
         request: &Request<B>,
         peer: &Peer,
         accepted_by: &Arc<WebConfig>,
-    ) -> Answer {
+    ) -> Result<Answer, Outdated> {
         let web = self.web.borrow().clone();
+        let has_tls = web.tls.is_some() || accepted_by.tls.is_some();
+        if has_tls && !Arc::ptr_eq(&web, accepted_by) {
+            return Err(Outdated);
+        }
         let mut answer = match self.refusal(&web, request, peer).await {
             None => self.routes.answer(request).await,
             Some(mut refusal) => {
@@ -50,11 +61,11 @@ impl Gate {
         // A body is never read. What follows it on the connection is not taken for a request
         // either, wherever the two ends may see its end.
         let has_body = !request.body().is_end_stream();
-        if has_body || !Arc::ptr_eq(&web, accepted_by) {
+        if has_body || !Arc::ptr_eq(&self.web.borrow(), accepted_by) {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(CONNECTION, close);
         }
-        answer
+        Ok(answer)
     }
 
     /// Why a request is not passed on to the routes; `None` if it is.
@@ -64,16 +75,20 @@ impl Gate {
         request: &Request<B>,
         peer: &Peer,
     ) -> Option<Answer> {
-        if let Err(wait) = web.spend() {
+        let over_rate = || {
+            let wait = web.spend().err()?;
             let text = "more requests than the rate limit of the web configuration allows";
-            return Some(later(StatusCode::TOO_MANY_REQUESTS, text, wait));
-        }
-        let logins = web.logins.as_ref()?;
+            Some(later(StatusCode::TOO_MANY_REQUESTS, text, wait))
+        };
+        let Some(logins) = &web.logins else {
+            return over_rate();
+        };
         if self.health_without_credentials && [HEALTHY, READY].contains(&request.uri().path()) {
             return None;
         }
         match logins.judge(request.headers(), peer).await {
-            Verdict::Welcome => None,
+            // Not before: a stranger would use up what is for the scraper.
+            Verdict::Welcome => over_rate(),
             Verdict::Refused => {
                 let answer = sentence(
                     StatusCode::UNAUTHORIZED,
@@ -88,7 +103,8 @@ impl Gate {
                 Some(later(StatusCode::TOO_MANY_REQUESTS, text, wait))
             }
             Verdict::Busy => {
-                let text = "too many passwords wait to be checked";
+                let text =
+                    "this password cannot be checked now: too many wait, or threads have run out";
                 let second = Duration::from_secs(1);
                 Some(later(StatusCode::SERVICE_UNAVAILABLE, text, second))
             }
@@ -161,12 +177,12 @@ mod tests {
         let request = healthy(Empty::<Bytes>::new());
         let closes = |answer: &Answer| answer.headers().get(CONNECTION).is_some();
 
-        assert!(!closes(&gate.answer(&request, &peer, &old).await));
+        assert!(!closes(&gate.answer(&request, &peer, &old).await.unwrap()));
         web.send_replace(Arc::new(WebConfig::default()));
-        let answer = gate.answer(&request, &peer, &old).await;
+        let answer = gate.answer(&request, &peer, &old).await.unwrap();
         assert!(answer.status().is_success() && closes(&answer));
         let new = web.borrow().clone();
-        assert!(!closes(&gate.answer(&request, &peer, &new).await));
+        assert!(!closes(&gate.answer(&request, &peer, &new).await.unwrap()));
     }
 
     #[tokio::test]
@@ -175,7 +191,7 @@ mod tests {
         let (gate, config) = (gate(&web), web.borrow().clone());
         let peer = Peer::new(Client::new(None));
         let request = healthy(Full::new(Bytes::from_static(b"body")));
-        let answer = gate.answer(&request, &peer, &config).await;
+        let answer = gate.answer(&request, &peer, &config).await.unwrap();
         assert!(answer.status().is_success());
         assert_eq!(answer.headers()[CONNECTION], "close");
     }

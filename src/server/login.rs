@@ -87,7 +87,7 @@ pub enum Verdict {
     Refused,
     /// The client sent too many wrong ones; it may try again after this time.
     TooMany(Duration),
-    /// Too many wait already.
+    /// Too many wait already, or there is no thread to compare this one.
     Busy,
 }
 
@@ -191,8 +191,13 @@ impl Logins {
                 return Verdict::Busy;
             };
             let hash = user.map_or(&self.nobody, |user| &user.hash);
-            if !self.compare(password.to_vec(), hash.clone()).await {
-                return Verdict::Refused;
+            match self.compare(password.to_vec(), hash.clone()).await {
+                Some(true) => {}
+                Some(false) => return Verdict::Refused,
+                None => {
+                    self.give_back(peer.client);
+                    return Verdict::Busy;
+                }
             }
         }
         // Nobody's hash is no password's, but the name decides.
@@ -207,11 +212,10 @@ impl Logins {
     }
 
     /// Compares a password with a hash, on a thread apart: the runtime has only one, and its few
-    /// for blocking calls may all wait for a name look-up that hangs.
-    async fn compare(&self, password: Vec<u8>, hash: String) -> bool {
-        let Ok(turn) = self.running.clone().acquire_owned().await else {
-            return false;
-        };
+    /// for blocking calls may all wait for a name look-up that hangs. `None` where there is no
+    /// thread to be had.
+    async fn compare(&self, password: Vec<u8>, hash: String) -> Option<bool> {
+        let turn = self.running.clone().acquire_owned().await.ok()?;
         let (sender, receiver) = oneshot::channel();
         let compare = move || {
             let is_right = bcrypt::verify(password, &hash).unwrap_or(false);
@@ -221,7 +225,8 @@ impl Logins {
             sender.send(is_right).unwrap_or_default();
         };
         let thread = thread::Builder::new().name("bcrypt".to_owned());
-        thread.spawn(compare).is_ok() && receiver.await.unwrap_or(false)
+        thread.spawn(compare).ok()?;
+        receiver.await.ok()
     }
 
     fn spend(&self, client: Client, now: Instant) -> Result<(), Duration> {
@@ -364,6 +369,17 @@ mod tests {
         lock(&logins.guesses).clear();
         let judged = judge(&logins, "alice:secret", bad).await;
         assert_eq!(judged, Verdict::Welcome);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_compared_is_no_guess() {
+        let logins = logins();
+        // As where no thread can be made.
+        logins.running.close();
+        for _ in 0..GUESSES.burst * 2 {
+            let judged = judge(&logins, "alice:secret", client("192.0.2.1")).await;
+            assert_eq!(judged, Verdict::Busy);
+        }
     }
 
     #[test]

@@ -18,7 +18,6 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::flight::Flights;
-use super::tls::Tls;
 use super::{DEFAULT_LOOK, Server, negotiation};
 use crate::command_line::Output;
 use crate::metrics::{self, Format};
@@ -105,6 +104,8 @@ pub struct Routes {
     server: Server,
     /// The page's Content-Security-Policy.
     policy: HeaderValue,
+    /// Reloads that are under way or wait, by how many began before those who share it asked.
+    reloads: Flights<u64, Result<String, String>>,
     /// Looks that are under way, for everyone who needs one.
     /// By the number of reloads before it.
     looks: Flights<u64, Arc<Observation>>,
@@ -126,6 +127,7 @@ impl Routes {
         Self {
             server,
             policy,
+            reloads: Flights::default(),
             looks: Flights::default(),
             bodies: Flights::default(),
             places: (limit > 0).then(|| Arc::new(Semaphore::new(limit))),
@@ -204,16 +206,22 @@ impl Routes {
         }
     }
 
-    /// Reads the baseline again, to its end also where who asked for it hangs up; then tells
-    /// systemd how the host stands against it.
+    /// Reads the files again, to its end also where who asked for it hangs up; then tells systemd
+    /// how the host stands. Whoever asks while a reload waits for the one before shares it.
     pub async fn reload(&self) -> Result<String, String> {
-        let reload = self.server.reload.clone();
-        let outcome = tokio::spawn(async move { reload.run().await }).await;
-        let service = &self.server.service;
+        let Server {
+            reload, service, ..
+        } = &self.server;
+        let begun = reload.begun();
+        let work = || {
+            let reload = reload.clone();
+            async move { reload.run().await }
+        };
+        let outcome = self.reloads.join(begun, Instant::now(), work).await;
         if service.is_heard() {
             tokio::spawn(self.look(Instant::now() + DEFAULT_LOOK));
         }
-        outcome.unwrap_or_else(|_| {
+        outcome.unwrap_or_else(|| {
             // It did not come as far as this.
             service.ready();
             Err(
@@ -302,7 +310,12 @@ impl Routes {
         async move {
             let look = || async move {
                 let observation = Arc::new(host.look(deadline).await);
-                service.saw(&observation);
+                // What a reload overtook is no news.
+                let is_news = observation.last_reload.number == host.reloads();
+                if is_news && service.is_heard() {
+                    let seen = observation.clone();
+                    on_a_thread("status", move || service.saw(&seen)).await;
+                }
                 observation
             };
             looks.join(reloads, deadline, look).await
@@ -360,12 +373,20 @@ impl Routes {
             .map(|places| places.clone().try_acquire_owned());
         let look = self.look(deadline);
         let latest = self.latest.clone();
-        let tls = self.server.web.borrow().tls.as_ref().map(Tls::is_current);
+        let web = self.server.web.borrow().clone();
         let links = self.server.links.clone();
         async move {
             let place = place.transpose().map_err(|_| Refusal::TooMany)?;
-            let observation = look.await.ok_or(Refusal::Crashed)?;
-            let bytes = make(observation, kind, tls, links).await?;
+            // A scraper that keeps its connection makes no handshake, which would look at them.
+            let tls_files = async {
+                match (&web.tls, kind.content) {
+                    (Some(tls), Content::Metrics(_)) => Some(tls.refresh().await),
+                    _ => None,
+                }
+            };
+            let (observation, tls_files) = tokio::join!(look, tls_files);
+            let observation = observation.ok_or(Refusal::Crashed)?;
+            let bytes = make(observation, kind, tls_files, links).await?;
             let body = Arc::new(Body {
                 bytes,
                 _place: place,
@@ -413,19 +434,27 @@ async fn make(
             Ok(text.into_bytes())
         }
     };
+    let encoded = on_a_thread("encode", encode).await;
+    encoded.and_then(Result::ok).ok_or(Refusal::Crashed)
+}
+
+/// Does work that keeps a core busy for a while. `None` if it panicked.
+async fn on_a_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Clone + Send + 'static,
+) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("encode".to_owned());
+    let thread = std::thread::Builder::new().name(name.to_owned());
     let spawned = thread.spawn({
-        let encode = encode.clone();
+        let work = work.clone();
         // Nobody receives it when the runtime has ended.
-        move || drop(sender.send(encode()))
+        move || drop(sender.send(work()))
     });
-    let encoded = match spawned {
-        Ok(_) => receiver.await.map_err(|_| Refusal::Crashed)?,
-        // Out of threads: slower for others, but told.
-        Err(_) => encode(),
-    };
-    encoded.map_err(|_| Refusal::Crashed)
+    match spawned {
+        Ok(_) => receiver.await.ok(),
+        // Out of threads: slower for others, but done.
+        Err(_) => Some(work()),
+    }
 }
 
 /// Level 1: a tenth of the text in a fifth of the time of the usual level.

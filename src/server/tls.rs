@@ -28,7 +28,8 @@ use tracing::{info, warn};
 
 use crate::probe::Workers;
 
-/// How long a handshake waits for a look at the files; after that the certificate in use will do.
+/// How long a handshake or a scrape waits for a look at the files; after that the certificate in use
+/// will do.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// The system's own file of CA certificates holds a quarter of this.
@@ -89,8 +90,27 @@ pub enum Part {
 pub struct Fault {
     /// Which of them.
     pub part: Part,
-    /// What is wrong, without the file's name.
+    /// What is wrong.
+    pub flaw: Flaw,
+}
+
+/// What is wrong with a file or with the text in its place.
+#[derive(Debug)]
+pub struct Flaw {
+    /// In words, without the file's name.
     pub sentence: String,
+    /// True where it could not be read, which may be otherwise a moment later.
+    pub may_pass: bool,
+}
+
+impl From<String> for Flaw {
+    /// Of what the text says.
+    fn from(sentence: String) -> Self {
+        Self {
+            sentence,
+            may_pass: false,
+        }
+    }
 }
 
 impl Settings {
@@ -104,40 +124,34 @@ impl Settings {
 
     /// Reads what the files hold now.
     fn server_config(&self) -> Result<ServerConfig, Fault> {
-        let fault = |part| move |sentence| Fault { part, sentence };
+        let fault = |part| move |flaw: Flaw| Fault { part, flaw };
         let chain = certificates(&self.certificate).map_err(fault(Part::Certificate))?;
         let key = private_key(&self.key).map_err(fault(Part::Key))?;
         let key = self.provider.key_provider.load_private_key(key);
-        let key = key.map_err(|_| Fault {
-            part: Part::Key,
-            sentence: "this kind of private key is not supported: make an ECDSA key (P-256 or \
-                       P-384), an Ed25519 key, or an RSA key of 2048 to 8192 bits"
-                .to_owned(),
+        let key = key.map_err(|_| {
+            let sentence = "this kind of private key is not supported: make an ECDSA key (P-256 \
+                            or P-384), an Ed25519 key, or an RSA key of 2048 to 8192 bits";
+            fault(Part::Key)(sentence.to_owned().into())
         })?;
         let pair = CertifiedKey::new(chain, key);
         match pair.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
             Err(rustls::Error::InconsistentKeys(_)) => {
-                return Err(Fault {
-                    part: Part::Key,
-                    sentence: "this is not the key of the certificate: give the two that were \
-                               made together"
-                        .to_owned(),
-                });
+                let sentence =
+                    "this is not the key of the certificate: give the two that were made together";
+                return Err(fault(Part::Key)(sentence.to_owned().into()));
             }
             Err(error) => {
-                return Err(Fault {
-                    part: Part::Certificate,
-                    sentence: format!("the first certificate cannot be used ({error}): renew it"),
-                });
+                let sentence = format!("the first certificate cannot be used ({error}): renew it");
+                return Err(fault(Part::Certificate)(sentence.into()));
             }
         }
         let verifier = self.client_verifier().map_err(fault(Part::ClientCa))?;
         let builder = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&self.versions)
-            .map_err(|error| Fault {
-                part: Part::Certificate,
-                sentence: format!("TLS cannot be set up: {error}"),
+            .map_err(|error| {
+                let sentence = format!("TLS cannot be set up: {error}");
+                fault(Part::Certificate)(sentence.into())
             })?;
         let builder = match verifier {
             Some(verifier) => builder.with_client_cert_verifier(Arc::new(verifier)),
@@ -149,7 +163,7 @@ impl Settings {
     }
 
     /// Who judges clients' certificates; `None` if they are not asked for one.
-    fn client_verifier(&self) -> Result<Option<ClientVerifier>, String> {
+    fn client_verifier(&self) -> Result<Option<ClientVerifier>, Flaw> {
         let chain = match (&self.client_ca, self.client_auth) {
             (_, ClientAuth::None) => return Ok(None),
             (Some(ca), ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify) => {
@@ -189,12 +203,13 @@ struct State {
     loaded: Mutex<Loaded>,
 }
 
-/// What was made of the files, and when they were as they were looked at last.
+/// What was made of the files.
 struct Loaded {
     config: Arc<ServerConfig>,
+    /// Of the files that it was made of.
     stamps: Stamps,
-    /// False while files that changed could not be used.
-    is_current: bool,
+    /// Why the files as they are now are not in use; `None` while they are.
+    fault: Option<String>,
 }
 
 impl Tls {
@@ -205,7 +220,7 @@ impl Tls {
         let loaded = Mutex::new(Loaded {
             config,
             stamps,
-            is_current: true,
+            fault: None,
         });
         Ok(Self {
             state: Arc::new(State { settings, loaded }),
@@ -223,18 +238,39 @@ impl Tls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let state = self.state.clone();
-        let refresh = move || state.refresh();
-        let deadline = Instant::now() + LOOK;
-        // Without an answer in time the file system hangs: no reason to keep scrapers out.
-        let _: Option<()> = self.workers.run_one("TLS files", deadline, refresh).await;
+        // Whatever comes of it: no reason to keep scrapers out.
+        self.refresh().await;
         let config = self.state.loaded().config.clone();
         TlsAcceptor::from(config).accept(stream).await
     }
 
-    /// False while files that changed could not be used, so that older ones still are.
-    pub fn is_current(&self) -> bool {
-        self.state.loaded().is_current
+    /// Takes over files that changed. False if they could not be used, or looked at in time, so
+    /// that older ones still are.
+    pub async fn refresh(&self) -> bool {
+        let state = self.state.clone();
+        let refresh = move || state.refresh();
+        let deadline = Instant::now() + LOOK;
+        let looked = self.workers.run_one("TLS files", deadline, refresh).await;
+        if looked.is_none() {
+            let seconds = LOOK.as_secs();
+            self.state.loaded().keep(format!(
+                "looking at the TLS files took longer than {seconds} s: see whether a file system hangs"
+            ));
+        }
+        self.state.loaded().fault.is_none()
+    }
+}
+
+impl Loaded {
+    /// Goes on with what is in use, and says why once.
+    fn keep(&mut self, fault: String) {
+        if self.fault.as_ref() != Some(&fault) {
+            warn!(
+                error = fault,
+                "the TLS files cannot be used; those read before stay in use"
+            );
+        }
+        self.fault = Some(fault);
     }
 }
 
@@ -247,28 +283,31 @@ impl State {
     fn refresh(&self) {
         // Before they are read: what changes meanwhile is seen by the next look.
         let stamps = Stamps::of(&self.settings);
-        if stamps == self.loaded().stamps {
-            return;
+        {
+            let mut loaded = self.loaded();
+            if stamps == loaded.stamps {
+                if loaded.fault.take().is_some() {
+                    info!("the TLS files are those in use again");
+                }
+                return;
+            }
         }
         let outcome = self.settings.server_config();
         let mut loaded = self.loaded();
-        loaded.stamps = stamps;
-        loaded.is_current = outcome.is_ok();
         match outcome {
             Ok(config) => {
                 loaded.config = Arc::new(config);
+                loaded.stamps = stamps;
+                loaded.fault = None;
                 info!("the TLS files changed and are in use");
             }
-            Err(Fault { part, sentence }) => {
+            // Without their stamps: what failed may pass and leave no other trace.
+            Err(Fault { part, flaw }) => {
                 let file = match self.settings.pem(part) {
                     Some(Pem::File(path)) => path.display().to_string(),
                     _ => "the web configuration".to_owned(),
                 };
-                warn!(
-                    file,
-                    error = sentence,
-                    "the TLS files changed and cannot be used; those read before stay in use"
-                );
+                loaded.keep(format!("{file}: {}", flaw.sentence));
             }
         }
     }
@@ -301,7 +340,7 @@ fn stamp(file: &Metadata) -> [i64; 6] {
 }
 
 /// The text of a file, or of the configuration.
-fn text(pem: &Pem) -> Result<Vec<u8>, String> {
+fn text(pem: &Pem) -> Result<Vec<u8>, Flaw> {
     let path = match pem {
         Pem::Inline(text) => return Ok(text.clone().into_bytes()),
         Pem::File(path) => path,
@@ -309,36 +348,43 @@ fn text(pem: &Pem) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes))
-        .map_err(|error| match error.kind() {
-            ErrorKind::NotFound => "no such file: check the path".to_owned(),
-            ErrorKind::IsADirectory => "this is a directory: name the file in it".to_owned(),
-            ErrorKind::PermissionDenied => {
-                "permission denied: let the exporter's user read it".to_owned()
+        .map_err(|error| {
+            let sentence = match error.kind() {
+                ErrorKind::NotFound => "no such file: check the path".to_owned(),
+                ErrorKind::IsADirectory => "this is a directory: name the file in it".to_owned(),
+                ErrorKind::PermissionDenied => {
+                    "permission denied: let the exporter's user read it".to_owned()
+                }
+                _ => error.to_string(),
+            };
+            Flaw {
+                sentence,
+                may_pass: error.kind() != ErrorKind::IsADirectory,
             }
-            _ => error.to_string(),
         })?;
     if bytes.len() as u64 > LONGEST_FILE {
-        return Err("it is larger than 1 MiB: name the right file".to_owned());
+        let sentence = "it is larger than 1 MiB: name the right file";
+        return Err(sentence.to_owned().into());
     }
     Ok(bytes)
 }
 
 /// At least one certificate.
-fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, String> {
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, Flaw> {
     let text = text(pem)?;
     let found = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| broken_pem(&error))?;
     if found.is_empty() {
         let expected = "-----BEGIN CERTIFICATE-----";
-        return Err(format!(
-            "there is no certificate in it: give one in PEM, which begins with {expected}"
-        ));
+        let sentence =
+            format!("there is no certificate in it: give one in PEM, which begins with {expected}");
+        return Err(sentence.into());
     }
     Ok(found)
 }
 
-fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, String> {
+fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, Flaw> {
     let text = text(pem)?;
     // Both ways in which PEM says so.
     let is_encrypted = [
@@ -348,18 +394,19 @@ fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, String> {
     .iter()
     .any(|mark| text.windows(mark.len()).any(|part| part == *mark));
     if is_encrypted {
-        return Err(
-            "the private key is encrypted, and nobody types its password when the exporter \
-             starts: write it without one (openssl pkey -in OLD -out NEW), readable for the \
-             exporter's user only"
-                .to_owned(),
-        );
+        let sentence = "the private key is encrypted, and nobody types its password when the \
+                        exporter starts: write it without one (openssl pkey -in OLD -out NEW), \
+                        readable for the exporter's user only";
+        return Err(sentence.to_owned().into());
     }
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound => "there is no private key in it: give one in PEM, which begins \
-                                     with -----BEGIN PRIVATE KEY-----"
-            .to_owned(),
-        error => broken_pem(&error),
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let sentence = match error {
+            pem::Error::NoItemsFound => "there is no private key in it: give one in PEM, which \
+                                         begins with -----BEGIN PRIVATE KEY-----"
+                .to_owned(),
+            error => broken_pem(&error),
+        };
+        sentence.into()
     })
 }
 

@@ -16,7 +16,7 @@ use super::allowance::{Allowance, Rate};
 use super::login::{self, Logins};
 use super::tls::{ClientAuth, Fault, Part, Pem, Settings, Tls};
 use crate::yaml::{
-    self, Fields, Mistake, Mistakes, Node, Reader, Value, closest, quoted, quoted_list,
+    self, Fields, Mistake, Mistakes, Node, Place, Reader, Value, closest, quoted, quoted_list,
 };
 
 /// What mistakes call the file.
@@ -57,7 +57,8 @@ pub struct WebConfig {
     rate_limit: Option<RateLimit>,
 }
 
-/// Section `rate_limit`: requests of all clients together.
+/// Section `rate_limit`: requests of all clients together, where passwords are asked for only those
+/// with a right one.
 struct RateLimit {
     rate: Rate,
     spent: Mutex<Allowance>,
@@ -117,7 +118,7 @@ impl WebConfig {
 
 /// The web configuration in use. `borrow()` is the one of now; `send_replace()` puts another in its
 /// place, which holds from the next connection and the next request on: connections made under
-/// the one before are closed with their next answer.
+/// the one before are closed with their next answer, with TLS before or after instead of it.
 pub type Web = watch::Sender<Arc<WebConfig>>;
 
 fn web_config(root: &Node, directory: &Path) -> Result<WebConfig, Vec<Mistake>> {
@@ -204,7 +205,7 @@ fn tls(reader: &mut Reader, node: &Node, directory: &Path) -> Option<Tls> {
     });
     match loaded {
         Ok(tls) => Some(tls),
-        Err(Fault { part, sentence }) => {
+        Err(Fault { part, flaw }) => {
             let (node, inline) = match part {
                 Part::Certificate => (certificate_node, "cert"),
                 Part::Key => (key_node, "key"),
@@ -217,7 +218,11 @@ fn tls(reader: &mut Reader, node: &Node, directory: &Path) -> Option<Tls> {
                 }
                 _ => format!("`{inline}`"),
             };
-            reader.refuse(node, format!("{subject}: {sentence}"));
+            reader.mistakes.push(Mistake {
+                place: Some(Place::of(node)),
+                sentence: format!("{subject}: {}", flaw.sentence),
+                may_pass: flaw.may_pass,
+            });
             None
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::html::Html;
-use super::{MOST_CARDS, moment_of, span};
+use super::{CHECK, MOST_CARDS, moment_of, more, span};
 use crate::findings::troubles::in_words;
 use crate::findings::{Deviation, Findings, Judged, ending};
 use crate::observation::Observation;
@@ -43,6 +43,11 @@ pub fn facts(html: &mut Html, observation: &Observation, units: &[&Judged]) {
                 .markup("</code></span>");
         }
         html.markup("</p></div>\n");
+    }
+    if let Some(sentence) = more(units.len(), CHECK) {
+        html.markup("<div class=\"row\"><span class=\"label\">unit</span><p>")
+            .text(&sentence)
+            .markup("</p></div>\n");
     }
 }
 

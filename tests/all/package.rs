@@ -45,6 +45,7 @@ fn life_of_a_package(systemd: Systemd) {
 
     let exporter = machine.install_package();
     is_as_packaged(&machine, &exporter);
+    tries_again_only_what_may_pass(&machine);
     let exposure = exposure(&machine);
     assert!(exposure <= EXPOSURE, "{exposure}");
 
@@ -216,6 +217,32 @@ fn is_as_packaged(machine: &Machine, exporter: &Server<'_>) {
         test -f /usr/share/doc/baseline-exporter/runbook.md
         runuser -u baseline-exporter -- test ! -w /var/lib/baseline-exporter
         systemd-analyze --quiet cat-config tmpfiles.d | grep -q /var/lib/baseline-exporter");
+}
+
+/// A file that is not there may be there later; a mistake in it waits for a person.
+fn tries_again_only_what_may_pass(machine: &Machine) {
+    let waits = |status: &str, substate: &str| {
+        wait_for(&format!("{substate} after {status}"), PATIENCE, || {
+            let show = ["ExecMainStatus", "SubState"].map(|it| machine.property(SERVICE, it));
+            if show == [status, substate] {
+                Ok(())
+            } else {
+                Err(format!("{show:?}"))
+            }
+        });
+    };
+    machine.sh(&format!("mv {BASELINE} {BASELINE}.away"));
+    machine.try_run(&["systemctl", "restart", SERVICE]);
+    waits("1", "auto-restart");
+    machine.sh(&format!("mv {BASELINE}.away {BASELINE}"));
+    waits("0", "running");
+
+    let text = machine.read_file(BASELINE);
+    machine.write_file(BASELINE, &format!("{text}\nruning: []\n"));
+    machine.try_run(&["systemctl", "restart", SERVICE]);
+    waits("2", "failed");
+    machine.write_file(BASELINE, &text);
+    machine.systemctl(&["start", SERVICE]);
 }
 
 /// The deployment's own baseline: what the default level cannot tell is unknown, and each level tells its part.

@@ -26,7 +26,9 @@ fn notify(machine: &Machine, more: &str) {
 fn status_is(machine: &Machine, wanted: &str) {
     wait_for(&format!("the status {wanted:?}"), PATIENCE, || {
         let status = machine.property(EXPORTER, "StatusText");
-        if status.starts_with(wanted) {
+        // After the time of the look, such as 2026-01-07T12:03:11Z.
+        let (time, line) = status.split_once(": ").unwrap_or_default();
+        if time.len() == 20 && time.ends_with('Z') && line.starts_with(wanted) {
             Ok(())
         } else {
             Err(status)

@@ -130,14 +130,37 @@ fn those_who_come_at_once_are_judged_each() {
 }
 
 #[test]
-fn headers_are_added_and_the_rate_is_limited() {
+fn headers_are_added_and_the_rate_is_that_of_those_who_may_pass() {
     let more = "http_server_config: {headers: {X-Frame-Options: deny}}\n\
                 rate_limit: {interval: 1h, burst: 2}\n";
-    let (_directory, exporter) = start(more, &[]);
-    for expected in [401, 401, 429, 429] {
-        let answer = exporter.get("/-/healthy", &[]);
-        assert_eq!(answer.status, expected);
+    let (_directory, exporter) = start(more, &["--web.health-without-credentials"]);
+    let ask = |path, credentials: &str, expected| {
+        let header = basic(credentials);
+        let answer = exporter.get(path, &[("Authorization", &header)]);
+        assert_eq!(answer.status, expected, "{path} {credentials}");
         assert_eq!(answer.header("x-frame-options"), Some("deny"));
         assert_eq!(answer.header("retry-after").is_some(), expected == 429);
+    };
+    // Strangers do not use up what is for the scraper.
+    for _ in 0..3 {
+        ask("/nothing", "alice:wrong", 401);
+        ask("/nothing", "bob:secret", 401);
+        ask("/-/healthy", "", 200);
+    }
+    for expected in [404, 404, 429, 429] {
+        ask("/nothing", "alice:secret", expected);
+    }
+    ask("/nothing", "alice:wrong", 401);
+    ask("/-/healthy", "", 200);
+}
+
+#[test]
+fn without_passwords_the_rate_is_that_of_everybody() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("web.yml");
+    std::fs::write(&path, "rate_limit: {interval: 1h, burst: 2}\n").unwrap();
+    let exporter = Exporter::start(&[&format!("--web.config.file={}", path.display())]);
+    for expected in [200, 200, 429] {
+        assert_eq!(exporter.get("/-/healthy", &[]).status, expected);
     }
 }

@@ -90,6 +90,38 @@ fn mistakes_on_the_command_line_are_told_with_the_way_out() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_may_be_there_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let missing = format!("{}/missing.yml", directory.path().display());
+    let no_baseline = write("baseline.yml", "deployment: shop\nruning: []\n");
+    let no_web = write("web.yml", "rate_limits: {}\n");
+    let tls = "tls_server_config: {cert_file: missing.crt, key_file: missing.key}\n";
+    let no_certificate = write("tls.yml", tls);
+    let both = write("both.yml", &format!("{tls}rate_limits: {{}}\n"));
+    for (flag, path, status) in [
+        ("--config.file", &missing, 1),
+        ("--config.file", &no_baseline, 2),
+        ("--config.file", &directory.path().display().to_string(), 2),
+        ("--web.config.file", &missing, 1),
+        ("--web.config.file", &no_certificate, 1),
+        ("--web.config.file", &no_web, 2),
+        ("--web.config.file", &both, 2),
+    ] {
+        let flag = format!("{flag}={path}");
+        let (output, _, serving) = run(&["--web.listen-address=127.0.0.1:0", &flag]);
+        assert_eq!(output.status.code(), Some(status), "{serving}");
+        let (output, _, checking) = run(&["--config.check", &flag]);
+        assert_eq!(output.status.code(), Some(2), "{checking}");
+        assert_eq!(serving, checking);
+    }
+}
+
+#[test]
 fn the_baseline_alone_can_be_checked() {
     let (output, stdout, stderr) = run(&["--config.check"]);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
