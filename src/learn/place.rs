@@ -34,17 +34,20 @@ pub enum Place {
     Trouble(String),
 }
 
-/// Where a unit belongs that no list names. `None` for what comes and goes by itself: other names of a
-/// unit, slices, scopes and devices, and the instance that a socket starts for one connection. `now` is
-/// monotonic microseconds.
+/// Where a unit belongs that no list names. `None` for what comes and goes by itself and is not in
+/// trouble: slices, scopes and devices, and the instance that a socket starts for one connection; and
+/// for other names of a unit. `now` is monotonic microseconds.
 pub fn place(judged: &Judged, details: &Details, now: u64) -> Option<Place> {
     let unit = &*judged.unit;
-    if unit.name != unit.id
-        || matches!(unit.suffix(), "slice" | "scope" | "device")
+    if unit.name != unit.id {
+        return None;
+    }
+    if matches!(unit.suffix(), "slice" | "scope" | "device")
         || is_connection(unit, details)
         || !is_unit_name(&unit.name)
     {
-        return None;
+        // That it starts or stops just now is nothing: only what stays is trouble.
+        return judged.sentence().map(Place::Trouble);
     }
     if let Some(sentence) = trouble(judged, now) {
         return Some(Place::Trouble(sentence));
@@ -256,5 +259,23 @@ mod tests {
         let wanted = ["backup@home.timer", "multi-user.target"];
         assert_eq!(placed(&wanted), Some(Place::Running(None)));
         assert_eq!(placed(&["web.service"]), Some(Place::Running(None)));
+    }
+
+    #[test]
+    fn what_failed_is_in_trouble_even_if_it_comes_and_goes() {
+        for (name, by) in [
+            ("calls@0-7000.service", &["calls.socket"][..]),
+            ("session-1.scope", &[]),
+        ] {
+            assert_eq!(placed(name, &[], by), None, "{name}");
+            match placed(name, &[Deviation::Failed], by) {
+                Some(Place::Trouble(sentence)) => assert!(sentence.starts_with(name), "{sentence}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        // It is told once, under its own name.
+        let mut alias = judged_as("alias.service", "watched", &[Deviation::Failed]);
+        std::sync::Arc::make_mut(&mut alias.unit).id = "web.service".into();
+        assert_eq!(place(&alias, &Details::default(), 0), None);
     }
 }
