@@ -2,6 +2,7 @@
 //! and all of it again when the connection is lost.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -337,6 +338,8 @@ impl<'a> Session<'a> {
             Err(BusError::Refused { name, .. }) if name.ends_with(".AlreadySubscribed") => {}
             other => drop(other?),
         }
+        // Who told of another baseline before now told of this one.
+        pin!(self.shared.followed.notified()).as_mut().enable();
         let baseline = self.shared.baseline();
         self.table(|table, _| table.forget_details());
         let version = self.manager_property("Version").await?;
