@@ -11,15 +11,15 @@ pub struct View {
     pub name: &'static str,
     /// What of it is not seen, for a person; `None` if all of it is that the baseline asks for.
     pub unseen: Option<String>,
-    /// The drop-in of deploy/systemd/levels that shows it to the exporter's service, if there is one.
+    /// The drop-in of [`View::LEVELS`] that shows it to the exporter's service, if there is one.
     pub level: Option<&'static str>,
     /// What that gives, or what else helps.
     pub grant: &'static str,
 }
 
 impl View {
-    /// Where the drop-ins are.
-    pub const LEVELS: &str = "deploy/systemd/levels";
+    /// Where the package installs the drop-ins.
+    pub const LEVELS: &str = "/usr/share/baseline-exporter/levels";
 }
 
 /// The views that the baseline needs, as far as it can be told whether the exporter has them.

@@ -40,9 +40,9 @@ unit_files: {snapshot: /root/golden}
     let check = machine.check_as("exporter", &ARGS[..1]);
     assert_eq!(check.status.code(), Some(2), "{check}");
     for line in [
-        "not seen from here: the processes of sees.service; add deploy/systemd/levels/ptrace.conf (CAP_SYS_PTRACE)\n",
-        "not seen from here: the journal, which tells why a unit failed; add deploy/systemd/levels/journal.conf",
-        "not seen from here: the golden snapshot; add deploy/systemd/levels/snapshot-root.conf",
+        "not seen from here: the processes of sees.service; add /usr/share/baseline-exporter/levels/ptrace.conf (CAP_SYS_PTRACE)\n",
+        "not seen from here: the journal, which tells why a unit failed; add /usr/share/baseline-exporter/levels/journal.conf",
+        "not seen from here: the golden snapshot; add /usr/share/baseline-exporter/levels/snapshot-root.conf",
     ] {
         assert!(check.stdout.contains(line), "{check}");
     }
