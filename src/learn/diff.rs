@@ -13,6 +13,7 @@ use crate::findings::{self, Deviation, Findings, Judged, Status};
 use crate::observation::{Host, Observation};
 use crate::probe::Workers;
 use crate::probe::hostname::{self, Resolver};
+use crate::probe::redis::Redis;
 use crate::probe::unit_files::Why;
 
 /// What `learn --diff` found.
@@ -157,8 +158,14 @@ impl Differences {
         let gone: Vec<_> = named
             .iter()
             .zip(&observation.redis)
-            .filter(|(_, redis)| redis_stands(redis) != Status::Holds)
+            .filter(|(_, redis)| redis_stands(redis) == Status::Violated)
             .collect();
+        for redis in &observation.redis {
+            if redis_stands(redis) == Status::Unknown {
+                let (name, why) = (&redis.name, why_not(redis));
+                self.unknown.push(format!("? redis: {name} ({why})"));
+            }
+        }
         if let ([(endpoint, _)], [(url, server)]) = (&*gone, &*new)
             && (endpoint.name == redis_name(url, &server.address)
                 || places.have_one_host(&endpoint.address, &server.address))
@@ -171,12 +178,8 @@ impl Differences {
             new.clear();
         } else {
             for (endpoint, redis) in gone {
-                let why = redis
-                    .failure
-                    .as_ref()
-                    .map_or("does not answer", |failure| failure.sentence.as_str());
-                self.lines
-                    .push(format!("- redis: {} ({why})", endpoint.name));
+                let (name, why) = (&endpoint.name, why_not(redis));
+                self.lines.push(format!("- redis: {name} ({why})"));
             }
         }
         for (url, server) in new {
@@ -233,6 +236,11 @@ fn stands(judged: &Judged) -> String {
         })
         .collect();
     told.join(", ")
+}
+
+fn why_not(redis: &Redis) -> &str {
+    let failure = redis.failure.as_ref();
+    failure.map_or("does not answer", |failure| &failure.sentence)
 }
 
 fn list(addresses: &[IpAddr]) -> String {
@@ -306,7 +314,7 @@ mod tests {
     use super::super::{Dependencies, Server, endpoint};
     use super::*;
     use crate::baseline::RedisEndpoint;
-    use crate::probe::redis::{Failure, Reason, Redis};
+    use crate::probe::redis::{Failure, Reason};
     use crate::report::tests::unknown;
 
     #[test]
@@ -342,7 +350,7 @@ mod tests {
             name: name.to_owned(),
             address: name.to_owned(),
             phases: Vec::new(),
-            up: failure.is_none(),
+            up: Some(failure.is_none()),
             failure: failure.map(|sentence| Failure {
                 reason: Reason::Refused,
                 sentence: sentence.to_owned(),

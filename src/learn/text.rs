@@ -457,7 +457,7 @@ mod tests {
                 name: host.to_owned(),
                 address: host.to_owned(),
                 phases: Vec::new(),
-                up: reason.is_none(),
+                up: Some(reason.is_none()),
                 failure: reason.map(|reason| Failure {
                     reason,
                     sentence: String::new(),
