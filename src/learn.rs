@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::system::uname;
 
-use self::environment::{Named, Uses};
+use self::environment::{Comments, Named, Uses};
 use self::place::{Place, place};
 use crate::baseline::{self, Baseline, RedisAddress, RedisEndpoint, Systemd, UsedBy};
 use crate::findings::{self, Findings, Status};
@@ -201,7 +201,8 @@ async fn settled_look(host: &Host) -> Observation {
 
 /// Everything that a baseline of the observed patterns is written from.
 async fn gather(observation: &Observation, findings: &Findings) -> Result<Learned, String> {
-    let now = observation.units.as_ref().map_err(Clone::clone)?.now;
+    let seen = observation.units.as_ref().map_err(Clone::clone)?;
+    let now = seen.now;
     let systemd = &observation.baseline.systemd;
     let dangling = observation.unit_files.references.as_ref();
     let dangling = dangling.map_err(Clone::clone)?;
@@ -244,12 +245,13 @@ async fn gather(observation: &Observation, findings: &Findings) -> Result<Learne
     let mut unlisted = place::add_missing(&mut units, dangling);
     units.retain(|name, _| systemd.unit(name).is_none());
     unlisted.sort_unstable();
+    let comments = Comments::of(&seen.manager.version);
     Ok(Learned {
         deployment: observation.baseline.deployment.clone(),
         patterns: systemd.watch.iter().map(ToString::to_string).collect(),
         units,
         unlisted,
-        dependencies: Dependencies::of(environments).await?,
+        dependencies: Dependencies::of(environments, comments).await?,
         declared: declared_by,
         has_snapshot: Path::new(SNAPSHOT).is_dir(),
     })
@@ -257,13 +259,16 @@ async fn gather(observation: &Observation, findings: &Findings) -> Result<Learne
 
 impl Dependencies {
     /// Reads the environments, and asks for what they name.
-    async fn of(environments: Vec<(String, manager::Details)>) -> Result<Self, String> {
+    async fn of(
+        environments: Vec<(String, manager::Details)>,
+        comments: Comments,
+    ) -> Result<Self, String> {
         let workers = Workers::default();
         let deadline = tokio::time::Instant::now() + LOOK;
         let read = move || {
             let mut named = Named::default();
             for (unit, details) in &environments {
-                named.add(unit, details);
+                named.add(unit, details, comments);
             }
             named
         };

@@ -906,7 +906,7 @@ unit_files: {snapshot: /var/lib/snapshot}
                     (Phase::Ping, millis(2)),
                     (Phase::Role, millis(3)),
                 ],
-                up: true,
+                up: Some(true),
                 failure: None,
                 writable: Some(true),
                 canary: false,
@@ -917,7 +917,7 @@ unit_files: {snapshot: /var/lib/snapshot}
                 name: "queue".to_owned(),
                 address: "queue:6379".to_owned(),
                 phases: vec![(Phase::Resolve, millis(4))],
-                up: false,
+                up: Some(false),
                 failure: Some(Failure {
                     reason: redis::Reason::Resolve,
                     sentence: "queue has no address".to_owned(),

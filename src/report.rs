@@ -323,7 +323,7 @@ pub mod tests {
         assert!(
             text.ends_with(
                 "\n\nnot seen from here: the journal, which tells why a unit failed; add \
-                 deploy/systemd/levels/journal.conf (the group systemd-journal)\n"
+                 /usr/share/baseline-exporter/levels/journal.conf (the group systemd-journal)\n"
             ),
             "{text}"
         );

@@ -2,24 +2,25 @@
 
 use std::collections::BTreeSet;
 
+use crate::baseline::RedisAddress;
 use crate::observation::Observation;
 
 /// Something that takes more than the exporter's user may need to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// processes, journal, snapshot or unit_files.
+    /// processes, journal, snapshot, unit_files or sockets.
     pub name: &'static str,
     /// What of it is not seen, for a person; `None` if all of it is that the baseline asks for.
     pub unseen: Option<String>,
-    /// The drop-in of deploy/systemd/levels that shows it to the exporter's service, if there is one.
+    /// The drop-in of [`View::LEVELS`] that shows it to the exporter's service, if there is one.
     pub level: Option<&'static str>,
     /// What that gives, or what else helps.
     pub grant: &'static str,
 }
 
 impl View {
-    /// Where the drop-ins are.
-    pub const LEVELS: &str = "deploy/systemd/levels";
+    /// Where the package installs the drop-ins.
+    pub const LEVELS: &str = "/usr/share/baseline-exporter/levels";
 }
 
 /// The views that the baseline needs, as far as it can be told whether the exporter has them.
@@ -29,6 +30,7 @@ pub fn views(observation: &Observation) -> Vec<View> {
         journal(observation),
         snapshot(observation),
         unit_files(observation),
+        sockets(observation),
     ]
     .into_iter()
     .flatten()
@@ -114,6 +116,36 @@ fn unit_files(observation: &Observation) -> Option<View> {
     })
 }
 
+/// Where the level shared-tmp shows the host's files.
+const SHARED: [&str; 3] = ["/tmp", "/var/tmp", "/dev"];
+
+/// The unix sockets of Redis servers.
+fn sockets(observation: &Observation) -> Option<View> {
+    let mut has_socket = false;
+    let mut unseen = Vec::new();
+    let mut is_shared = true;
+    for (endpoint, redis) in observation.baseline.redis.iter().zip(&observation.redis) {
+        let RedisAddress::Unix(path) = &endpoint.address else {
+            continue;
+        };
+        has_socket = true;
+        if redis.up.is_none() {
+            unseen.push(path.display().to_string());
+            is_shared &= SHARED.iter().any(|at| path.starts_with(at));
+        }
+    }
+    has_socket.then(|| View {
+        name: "sockets",
+        unseen: (!unseen.is_empty()).then(|| format!("the sockets {}", unseen.join(", "))),
+        level: is_shared.then_some("shared-tmp.conf"),
+        grant: if is_shared {
+            "the host's /tmp, /var/tmp and /dev"
+        } else {
+            "the host's files there, without a TemporaryFileSystem= or BindPaths= of its own"
+        },
+    })
+}
+
 /// True of what is said where the exporter's user may not read a file.
 fn is_denied(why: &str) -> bool {
     why.to_lowercase().contains("permission denied")
@@ -125,7 +157,11 @@ fn is_of_snapshot(why: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::baseline::Baseline;
+    use crate::probe::redis::Redis;
     use crate::probe::write_path::{Reason, Verdict, WritePath};
     use crate::report::tests::unknown;
 
@@ -209,5 +245,41 @@ mod tests {
         observation.unit_files.references =
             Err("reading /etc/x: Permission denied (os error 13)".to_owned());
         assert_eq!(seen(&observation), [("unit_files", false)]);
+    }
+    #[test]
+    fn a_socket_that_is_not_seen_is_told_with_the_level_that_shows_it() {
+        let mut observation = unknown();
+        for (path, up, seen, level) in [
+            (
+                "/run/redis.sock",
+                Some(false),
+                true,
+                Some("shared-tmp.conf"),
+            ),
+            ("/tmp/redis.sock", Some(true), true, Some("shared-tmp.conf")),
+            ("/var/tmp/redis.sock", None, false, Some("shared-tmp.conf")),
+            ("/root/redis.sock", None, false, None),
+        ] {
+            let text = format!(
+                "deployment: a\nsystemd: {{running: [a.service]}}\nredis: [{{name: near, url: 'unix://{path}'}}]\n"
+            );
+            observation.baseline = Arc::new(Baseline::parse(&text, "test").unwrap());
+            observation.redis = vec![Redis {
+                name: "near".to_owned(),
+                address: path.to_owned(),
+                phases: Vec::new(),
+                up,
+                failure: None,
+                writable: None,
+                canary: false,
+                started: None,
+                connected_clients: None,
+            }];
+            let [view] = &views(&observation)[..] else {
+                panic!("{path}");
+            };
+            assert_eq!((view.name, view.unseen.is_none()), ("sockets", seen));
+            assert_eq!(view.level, level, "{path}");
+        }
     }
 }

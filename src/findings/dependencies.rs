@@ -249,10 +249,10 @@ fn redis(endpoints: &[Redis], checks: &mut Vec<Check>, remarks: &mut Vec<Remark>
                     "redis {} at {} {}: {}",
                     endpoint.name,
                     endpoint.address,
-                    if endpoint.up {
-                        "answers, but not all is well"
-                    } else {
-                        "does not answer PING with PONG"
+                    match endpoint.up {
+                        Some(true) => "answers, but not all is well",
+                        Some(false) => "does not answer PING with PONG",
+                        None => "cannot be asked",
                     },
                     failure.sentence
                 ),
@@ -264,10 +264,10 @@ fn redis(endpoints: &[Redis], checks: &mut Vec<Check>, remarks: &mut Vec<Remark>
 
 /// How a Redis stands: it has to answer, and must not be known to refuse writes.
 pub fn redis_stands(endpoint: &Redis) -> Status {
-    if endpoint.up && endpoint.writable != Some(false) {
-        Status::Holds
-    } else {
-        Status::Violated
+    match endpoint.up {
+        Some(true) if endpoint.writable != Some(false) => Status::Holds,
+        Some(_) => Status::Violated,
+        None => Status::Unknown,
     }
 }
 
@@ -606,10 +606,11 @@ mod tests {
                 connected_clients: None,
             })
         };
-        assert_eq!(of(true, Some(true)), Status::Holds);
-        assert_eq!(of(true, None), Status::Holds);
-        assert_eq!(of(true, Some(false)), Status::Violated);
-        assert_eq!(of(false, None), Status::Violated);
+        assert_eq!(of(Some(true), Some(true)), Status::Holds);
+        assert_eq!(of(Some(true), None), Status::Holds);
+        assert_eq!(of(Some(true), Some(false)), Status::Violated);
+        assert_eq!(of(Some(false), None), Status::Violated);
+        assert_eq!(of(None, None), Status::Unknown);
     }
 
     #[test]

@@ -217,7 +217,7 @@ fn hostname_lines(observation: &Observation, name: &str) -> Vec<String> {
 fn redis_lines(observation: &Observation, name: &str) -> Vec<String> {
     let mut endpoints = observation.redis.iter();
     let found = endpoints.find(|endpoint| endpoint.name == name);
-    found.map_or_else(Vec::new, |endpoint| fix::redis(endpoint.up))
+    found.map_or_else(Vec::new, |endpoint| fix::redis(endpoint.up == Some(true)))
 }
 
 /// Nothing where a restart of the unit is all that it takes.
@@ -390,7 +390,7 @@ fn hostname_standing(observation: &Observation, name: &str) -> Option<HostnameDe
 
 fn redis_is_up(observation: &Observation, name: &str) -> bool {
     let mut endpoints = observation.redis.iter();
-    endpoints.any(|endpoint| endpoint.name == name && endpoint.up)
+    endpoints.any(|endpoint| endpoint.name == name && endpoint.up == Some(true))
 }
 
 fn section_of_shared(observation: &Observation, (cause, detail): Reason<'_>) -> &'static str {

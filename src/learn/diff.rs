@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::place::Place;
-use super::text::learned_from;
+use super::text::{learned_from, redis_name};
 use super::{LOOK, Learned, addresses_of, asked, environment, gather, settled_look};
 use crate::baseline::{Baseline, Expected, RedisAddress};
 use crate::findings::dependencies::{hostname_stands, in_force, redis_stands};
@@ -13,6 +13,7 @@ use crate::findings::{self, Deviation, Findings, Judged, Status};
 use crate::observation::{Host, Observation};
 use crate::probe::Workers;
 use crate::probe::hostname::{self, Resolver};
+use crate::probe::redis::Redis;
 use crate::probe::unit_files::Why;
 
 /// What `learn --diff` found.
@@ -157,9 +158,18 @@ impl Differences {
         let gone: Vec<_> = named
             .iter()
             .zip(&observation.redis)
-            .filter(|(_, redis)| redis_stands(redis) != Status::Holds)
+            .filter(|(_, redis)| redis_stands(redis) == Status::Violated)
             .collect();
-        if let ([(endpoint, _)], [(url, _)]) = (&*gone, &*new) {
+        for redis in &observation.redis {
+            if redis_stands(redis) == Status::Unknown {
+                let (name, why) = (&redis.name, why_not(redis));
+                self.unknown.push(format!("? redis: {name} ({why})"));
+            }
+        }
+        if let ([(endpoint, _)], [(url, server)]) = (&*gone, &*new)
+            && (endpoint.name == redis_name(url, &server.address)
+                || places.have_one_host(&endpoint.address, &server.address))
+        {
             self.lines.push(format!(
                 "~ redis: {} ({url} now, the baseline says {})",
                 endpoint.name,
@@ -168,12 +178,8 @@ impl Differences {
             new.clear();
         } else {
             for (endpoint, redis) in gone {
-                let why = redis
-                    .failure
-                    .as_ref()
-                    .map_or("does not answer", |failure| failure.sentence.as_str());
-                self.lines
-                    .push(format!("- redis: {} ({why})", endpoint.name));
+                let (name, why) = (&endpoint.name, why_not(redis));
+                self.lines.push(format!("- redis: {name} ({why})"));
             }
         }
         for (url, server) in new {
@@ -232,6 +238,11 @@ fn stands(judged: &Judged) -> String {
     told.join(", ")
 }
 
+fn why_not(redis: &Redis) -> &str {
+    let failure = redis.failure.as_ref();
+    failure.map_or("does not answer", |failure| &failure.sentence)
+}
+
 fn list(addresses: &[IpAddr]) -> String {
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     addresses.join(" and ")
@@ -276,18 +287,35 @@ impl Places {
         else {
             return one == other;
         };
+        (port, tls) == (other_port, other_tls) && self.is_one_host(host, other_host)
+    }
+
+    /// Whether two addresses lead to one host.
+    fn have_one_host(&self, one: &RedisAddress, other: &RedisAddress) -> bool {
+        match (one, other) {
+            (RedisAddress::Tcp { host, .. }, RedisAddress::Tcp { host: other, .. }) => {
+                self.is_one_host(host, other)
+            }
+            _ => false,
+        }
+    }
+
+    fn is_one_host(&self, one: &str, other: &str) -> bool {
         let of = |host: &str| self.0.get(host).map(Vec::as_slice).unwrap_or_default();
-        (port, tls) == (other_port, other_tls)
-            && (host == other_host
-                || of(host)
-                    .iter()
-                    .any(|address| of(other_host).contains(address)))
+        one == other || of(one).iter().any(|address| of(other).contains(address))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::environment::Uses;
+    use super::super::{Dependencies, Server, endpoint};
     use super::*;
+    use crate::baseline::RedisEndpoint;
+    use crate::probe::redis::{Failure, Reason};
+    use crate::report::tests::unknown;
 
     #[test]
     fn two_names_of_one_server_are_one_server() {
@@ -314,5 +342,86 @@ mod tests {
         }
         let gone = address("gone", 1, false);
         assert!(places.are_one(&gone, &gone));
+    }
+
+    /// A server that answers, or that nobody answers for.
+    fn answer(name: &str, failure: Option<&str>) -> Redis {
+        Redis {
+            name: name.to_owned(),
+            address: name.to_owned(),
+            phases: Vec::new(),
+            up: Some(failure.is_none()),
+            failure: failure.map(|sentence| Failure {
+                reason: Reason::Refused,
+                sentence: sentence.to_owned(),
+            }),
+            writable: None,
+            canary: false,
+            started: None,
+            connected_clients: None,
+        }
+    }
+
+    /// What is told where the baseline's one Redis does not answer and another one does.
+    async fn told(name: &str, url: (&str, u16), new: (&str, u16)) -> Vec<String> {
+        let address = |(host, port): (&str, u16)| RedisAddress::Tcp {
+            host: host.to_owned(),
+            port,
+            tls: false,
+        };
+        let mut observation = unknown();
+        let mut baseline = Baseline::embedded();
+        let named = RedisEndpoint {
+            name: name.to_owned(),
+            ..endpoint(&address(url))
+        };
+        baseline.redis = vec![named];
+        observation.baseline = Arc::new(baseline);
+        observation.redis = vec![answer(name, Some("nobody listens"))];
+        let server = Server {
+            address: address(new),
+            answer: answer("new", None),
+            uses: Uses::from([(
+                "a.service".to_owned(),
+                BTreeSet::from(["A_HOST".to_owned()]),
+            )]),
+        };
+        let mut learned = Learned {
+            deployment: String::new(),
+            patterns: Vec::new(),
+            units: BTreeMap::new(),
+            unlisted: Vec::new(),
+            dependencies: Dependencies::default(),
+            declared: BTreeMap::new(),
+            has_snapshot: false,
+        };
+        let new = environment::url(&server.address);
+        learned.dependencies.redis = BTreeMap::from([(new, server)]);
+        let mut differences = Differences::default();
+        differences.redis(&observation, &learned).await;
+        differences.lines
+    }
+
+    #[tokio::test]
+    async fn a_redis_that_moved_is_one_change_and_two_servers_are_two() {
+        for (name, url, new) in [
+            ("main", ("127.0.0.1", 6379), ("127.0.0.1", 6380)),
+            ("10.0.0.2:6379", ("10.0.0.1", 6379), ("10.0.0.2", 6379)),
+        ] {
+            let lines = told(name, url, new).await;
+            let [line] = &lines[..] else {
+                panic!("{lines:?}");
+            };
+            assert!(line.starts_with(&format!("~ redis: {name} ")), "{line}");
+        }
+        let lines = told("queue", ("10.0.0.1", 6379), ("10.0.0.2", 6379)).await;
+        assert_eq!(
+            lines,
+            [
+                "- redis: queue (nobody listens)",
+                "+ redis: redis://10.0.0.2:6379 (from A_HOST of a.service, the baseline does not \
+                 name it)",
+            ]
+        );
     }
 }

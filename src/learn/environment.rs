@@ -55,8 +55,8 @@ struct Endpoint {
 
 impl Named {
     /// Adds what the environment of one unit names.
-    pub fn add(&mut self, unit: &str, details: &Details) {
-        let variables = self.variables(unit, details);
+    pub fn add(&mut self, unit: &str, details: &Details, comments: Comments) {
+        let variables = self.variables(unit, details, comments);
         for (name, value) in &variables {
             if !names_a_host(name) {
                 continue;
@@ -84,7 +84,12 @@ impl Named {
 
     /// The environment as the unit's next start would get it: that of the unit file, over which those
     /// of the environment files win.
-    fn variables(&mut self, unit: &str, details: &Details) -> BTreeMap<String, String> {
+    fn variables(
+        &mut self,
+        unit: &str,
+        details: &Details,
+        comments: Comments,
+    ) -> BTreeMap<String, String> {
         let Details {
             environment,
             unset,
@@ -103,7 +108,10 @@ impl Named {
             };
             for path in paths.filter_map(Result::ok) {
                 match fs::read(&path) {
-                    Ok(text) => variables.extend(assignments_of(&String::from_utf8_lossy(&text))),
+                    Ok(text) => {
+                        let text = String::from_utf8_lossy(&text);
+                        variables.extend(assignments_of(&text, comments));
+                    }
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     Err(error) => {
                         self.unreadable.insert(format!(
@@ -222,6 +230,27 @@ pub fn url(address: &RedisAddress) -> String {
     }
 }
 
+/// How systemd takes a comment line that ends in a backslash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comments {
+    /// The next line belongs to the comment: before version 254.
+    Continued,
+    /// The comment ends with its line.
+    OneLine,
+}
+
+impl Comments {
+    /// As systemd of this version takes it. What may be a comment is one where the version makes no
+    /// sense: a line of it is rather not learned than learned wrong.
+    pub fn of(version: &str) -> Self {
+        let number = version.split(|c: char| !c.is_ascii_digit()).next();
+        match number.and_then(|number| number.parse().ok()) {
+            Some(254_u32..) => Self::OneLine,
+            _ => Self::Continued,
+        }
+    }
+}
+
 /// Where in an assignment a character of an environment file stands.
 enum At {
     /// Before a name.
@@ -237,7 +266,7 @@ enum At {
 
 /// The assignments in an environment file, as systemd takes it apart (systemd.exec(5),
 /// EnvironmentFile=).
-fn assignments_of(text: &str) -> Vec<(String, String)> {
+fn assignments_of(text: &str, comments: Comments) -> Vec<(String, String)> {
     let mut assignments = Vec::new();
     let (mut name, mut value) = (String::new(), String::new());
     // How much of the value stays when blanks at the end of a line go.
@@ -257,6 +286,10 @@ fn assignments_of(text: &str) -> Vec<(String, String)> {
                 At::Name
             }
             At::Comment if is_end => At::Start,
+            At::Comment if c == '\\' && comments == Comments::Continued => {
+                characters.next();
+                At::Comment
+            }
             At::Comment => At::Comment,
             At::Name if c == '=' => At::Value,
             // A line without `=` says nothing.
@@ -325,7 +358,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Vec<(String, String)> {
-        assignments_of(text)
+        assignments_of(text, Comments::OneLine)
     }
 
     fn one(text: &str) -> String {
@@ -345,7 +378,7 @@ mod tests {
             environment: environment.iter().map(ToString::to_string).collect(),
             ..Details::default()
         };
-        named.add("a.service", &details);
+        named.add("a.service", &details, Comments::OneLine);
         named
     }
 
@@ -375,6 +408,35 @@ mod tests {
         }
         assert_eq!(read("A=1\nA=2\nB=3").len(), 3);
         assert_eq!(read("\n=\n"), []);
+    }
+
+    #[test]
+    fn a_backslash_at_the_end_of_a_comment_continues_it_before_254() {
+        for (text, before, since) in [
+            ("# B=c \\\nA=b\n", 0, 1),
+            ("; B=c \\\nA=b\n", 0, 1),
+            ("# B=c \\\n# C=d \\\nA=b\n", 0, 1),
+            ("# B=c \\\nA=b\nA=c\n", 1, 2),
+            ("# B=c \\\\\nA=b\n", 1, 1),
+            ("# B=\\c\nA=b\n", 1, 1),
+            ("# B=c \\\r\nA=b\n", 1, 1),
+            ("# B=c \\", 0, 0),
+        ] {
+            let count = |comments| assignments_of(text, comments).len();
+            assert_eq!(count(Comments::Continued), before, "{text:?}");
+            assert_eq!(count(Comments::OneLine), since, "{text:?}");
+        }
+        for (version, comments) in [
+            ("252 (252.39-1~deb12u1)", Comments::Continued),
+            ("252.39-1~deb12u1", Comments::Continued),
+            ("253", Comments::Continued),
+            ("254~rc1-1", Comments::OneLine),
+            ("257.9-1~deb13u1", Comments::OneLine),
+            ("v257", Comments::Continued),
+            ("", Comments::Continued),
+        ] {
+            assert_eq!(Comments::of(version), comments, "{version:?}");
+        }
     }
 
     #[test]
@@ -466,7 +528,7 @@ mod tests {
             environment_files: vec![path("*.env"), path("missing.env")],
             ..Details::default()
         };
-        named.add("a.service", &details);
+        named.add("a.service", &details, Comments::OneLine);
         let names: Vec<_> = named.hosts.keys().map(String::as_str).collect();
         assert_eq!(names, ["api", "two"]);
         assert_eq!(named.unreadable, BTreeSet::new());

@@ -34,19 +34,20 @@ pub enum Place {
     Trouble(String),
 }
 
-/// Where a unit belongs that no list names. `None` for what comes and goes by itself: other names of a
-/// unit, slices, scopes and devices, and the instance that a socket starts for one connection. `now` is
-/// monotonic microseconds.
+/// Where a unit belongs that no list names. `None` for what comes and goes by itself and is not in
+/// trouble: slices, scopes and devices, and the instance that a socket starts for one connection; and
+/// for other names of a unit. `now` is monotonic microseconds.
 pub fn place(judged: &Judged, details: &Details, now: u64) -> Option<Place> {
     let unit = &*judged.unit;
-    let is_connection =
-        unit.name.contains('@') && details.pulled_in_by.iter().any(|by| suffix(by) == "socket");
-    if unit.name != unit.id
-        || matches!(unit.suffix(), "slice" | "scope" | "device")
-        || is_connection
+    if unit.name != unit.id {
+        return None;
+    }
+    if matches!(unit.suffix(), "slice" | "scope" | "device")
+        || is_connection(unit, details)
         || !is_unit_name(&unit.name)
     {
-        return None;
+        // That it starts or stops just now is nothing: only what stays is trouble.
+        return judged.sentence().map(Place::Trouble);
     }
     if let Some(sentence) = trouble(judged, now) {
         return Some(Place::Trouble(sentence));
@@ -54,8 +55,8 @@ pub fn place(judged: &Judged, details: &Details, now: u64) -> Option<Place> {
     let file_state = unit.file_state.as_deref().unwrap_or_default();
     let is_up = !unit.is_down();
     // Of an instance no file tells whether it is enabled, but that a target wants it.
-    let is_enabled = file_state.starts_with("enabled")
-        || (unit.name.contains('@') && !details.pulled_in_by.is_empty());
+    let is_wanted = details.pulled_in_by.iter().any(|by| !is_trigger(by));
+    let is_enabled = file_state.starts_with("enabled") || (unit.name.contains('@') && is_wanted);
     let started_by = match &*details.pulled_in_by {
         [] => String::new(),
         units => format!(", started by {}", units.join(", ")),
@@ -77,7 +78,7 @@ pub fn place(judged: &Judged, details: &Details, now: u64) -> Option<Place> {
                 let remark = is_oneshot.then_some("a oneshot whose last run ended well");
                 if is_oneshot && unit.active_state != "active" {
                     Place::Unlisted(format!("a oneshot that works now{started_by}"))
-                } else if !is_enabled && is_triggered(details) {
+                } else if !is_enabled && details.pulled_in_by.iter().any(|by| is_trigger(by)) {
                     Place::Unlisted(format!("runs now{started_by}"))
                 } else {
                     Place::Running(remark)
@@ -113,10 +114,23 @@ pub fn place(judged: &Judged, details: &Details, now: u64) -> Option<Place> {
     })
 }
 
-/// Whether it runs only now and then, when a timer, path or socket says so.
-fn is_triggered(details: &Details) -> bool {
-    let mut by = details.pulled_in_by.iter();
-    by.any(|by| matches!(suffix(by), "timer" | "path" | "socket"))
+/// Whether what this unit starts runs only now and then, when it says so.
+fn is_trigger(by: &str) -> bool {
+    matches!(suffix(by), "timer" | "path" | "socket")
+}
+
+/// Whether a socket started it for one connection. Such a socket is named as the template (and, with an
+/// instance of its own, otherwise than this one): `a@b.socket` starts `a@b.service` for all of them.
+fn is_connection(unit: &Unit, details: &Details) -> bool {
+    let Some((template, _)) = unit.name.split_once('@') else {
+        return false;
+    };
+    let stem = unit.name.strip_suffix(".service");
+    let mut sockets = details
+        .pulled_in_by
+        .iter()
+        .filter_map(|by| by.strip_suffix(".socket"));
+    sockets.any(|socket| socket.split('@').next() == Some(template) && Some(socket) != stem)
 }
 
 /// What keeps a unit from being learned from, as a sentence that begins with its name.
@@ -200,4 +214,68 @@ pub fn add_missing(units: &mut BTreeMap<String, Place>, dangling: &[Dangling]) -
         units.insert(name.to_owned(), place);
     }
     unlisted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::findings::Deviation;
+    use crate::findings::tests::judged_as;
+
+    fn placed(name: &str, deviations: &[Deviation], pulled_in_by: &[&str]) -> Option<Place> {
+        let details = Details {
+            pulled_in_by: pulled_in_by.iter().map(ToString::to_string).collect(),
+            ..Details::default()
+        };
+        place(&judged_as(name, "watched", deviations), &details, 0)
+    }
+
+    #[test]
+    fn only_what_a_socket_starts_for_one_connection_comes_and_goes() {
+        let placed = |name, socket| placed(name, &[], &[socket]);
+        for (name, socket) in [
+            ("calls@0-7000.service", "calls.socket"),
+            ("calls@0-7000.service", "calls@7000.socket"),
+        ] {
+            assert_eq!(placed(name, socket), None, "{name} by {socket}");
+        }
+        for (name, socket) in [
+            ("web.service", "web.socket"),
+            ("gunicorn@app.service", "gunicorn@app.socket"),
+            ("gunicorn@app.service", "front.socket"),
+        ] {
+            let runs_now = Place::Unlisted(format!("runs now, started by {socket}"));
+            assert_eq!(placed(name, socket), Some(runs_now), "{name} by {socket}");
+        }
+    }
+
+    #[test]
+    fn an_instance_is_enabled_by_what_wants_it_and_by_no_trigger() {
+        let placed = |by: &[&str]| placed("backup@home.service", &[], by);
+        for by in ["backup@home.timer", "backup@home.path"] {
+            let runs_now = Place::Unlisted(format!("runs now, started by {by}"));
+            assert_eq!(placed(&[by]), Some(runs_now));
+        }
+        let wanted = ["backup@home.timer", "multi-user.target"];
+        assert_eq!(placed(&wanted), Some(Place::Running(None)));
+        assert_eq!(placed(&["web.service"]), Some(Place::Running(None)));
+    }
+
+    #[test]
+    fn what_failed_is_in_trouble_even_if_it_comes_and_goes() {
+        for (name, by) in [
+            ("calls@0-7000.service", &["calls.socket"][..]),
+            ("session-1.scope", &[]),
+        ] {
+            assert_eq!(placed(name, &[], by), None, "{name}");
+            match placed(name, &[Deviation::Failed], by) {
+                Some(Place::Trouble(sentence)) => assert!(sentence.starts_with(name), "{sentence}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        // It is told once, under its own name.
+        let mut alias = judged_as("alias.service", "watched", &[Deviation::Failed]);
+        std::sync::Arc::make_mut(&mut alias.unit).id = "web.service".into();
+        assert_eq!(place(&alias, &Details::default(), 0), None);
+    }
 }

@@ -263,12 +263,17 @@ impl Server {
     }
 }
 
-fn entry(url: &str, server: &Server, mark: &str, more: &str) -> String {
-    let name = match &server.address {
+/// What a Redis is called that has no name yet.
+pub fn redis_name(url: &str, address: &RedisAddress) -> String {
+    match address {
         RedisAddress::Tcp { tls: false, .. } => url.trim_start_matches("redis://").to_owned(),
         RedisAddress::Tcp { .. } => format!("{} by TLS", url.trim_start_matches("rediss://")),
         RedisAddress::Unix(path) => path.display().to_string(),
-    };
+    }
+}
+
+fn entry(url: &str, server: &Server, mark: &str, more: &str) -> String {
+    let name = redis_name(url, &server.address);
     format!(
         "{mark}  # {}\n{mark}  - name: {}\n{mark}    url: {}\n{more}{}",
         learned_from(&server.uses),
@@ -452,7 +457,7 @@ mod tests {
                 name: host.to_owned(),
                 address: host.to_owned(),
                 phases: Vec::new(),
-                up: reason.is_none(),
+                up: Some(reason.is_none()),
                 failure: reason.map(|reason| Failure {
                     reason,
                     sentence: String::new(),

@@ -139,10 +139,12 @@ fn encode_hostnames(families: &mut Families<'_>, hostnames: &[Hostname]) -> fmt:
 fn encode_redis(families: &mut Families<'_>, endpoints: &[Redis]) -> fmt::Result {
     families.gauge(
         "baseline_redis_up",
-        "1 if the server answered PING with PONG",
+        "1 if the server answered PING with PONG; absent where the exporter does not see its socket",
         |m| {
             for endpoint in endpoints {
-                gauge(m, &[("endpoint", &*endpoint.name)], u32::from(endpoint.up))?;
+                if let Some(up) = endpoint.up {
+                    gauge(m, &[("endpoint", &*endpoint.name)], u32::from(up))?;
+                }
             }
             Ok(())
         },
@@ -164,7 +166,7 @@ fn encode_redis(families: &mut Families<'_>, endpoints: &[Redis]) -> fmt::Result
         "baseline_redis_failure",
         "1 for the reason why it does not answer, or does not accept writes; 0 for the others",
         |m| {
-            for endpoint in endpoints {
+            for endpoint in endpoints.iter().filter(|endpoint| endpoint.up.is_some()) {
                 for reason in redis::Reason::ALL {
                     let failure = endpoint.failure.as_ref();
                     let is = failure.is_some_and(|failure| failure.reason == reason);

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 
+use super::write_path::has_own_file_system_at;
 use super::{TARGET_TIMEOUT, Workers};
 use crate::baseline::{RedisAddress, RedisEndpoint};
 
@@ -40,8 +41,9 @@ pub struct Redis {
     pub address: String,
     /// The phases that were begun, in order, and how long each took.
     pub phases: Vec<(Phase, Duration)>,
-    /// True if it answered PING with PONG.
-    pub up: bool,
+    /// Whether it answered PING with PONG; `None` where that cannot be told, as its socket lies where
+    /// the exporter does not see the host's files (`failure` says so).
+    pub up: Option<bool>,
     /// What is wrong with it, if anything: what kept PONG away, else what keeps writes away.
     pub failure: Option<Failure>,
     /// Whether it accepts writes, in the database of the services; `None` where that cannot be
@@ -212,7 +214,7 @@ impl Target<'_> {
             name: self.endpoint.name.clone(),
             address: self.address.clone(),
             phases: Vec::new(),
-            up: false,
+            up: Some(false),
             failure: None,
             writable: None,
             canary: false,
@@ -229,7 +231,16 @@ impl Target<'_> {
         let (host, port, tls) = match &self.endpoint.address {
             RedisAddress::Unix(path) => {
                 let connect = self.connect_unix(path);
-                let stream = self.step(phases, Phase::Connect, connect).await?;
+                let stream = match self.step(phases, Phase::Connect, connect).await {
+                    Ok(stream) => stream,
+                    Err(failure) => {
+                        let hidden = self.hidden(path).await;
+                        if hidden.is_some() {
+                            redis.up = None;
+                        }
+                        return Err(hidden.unwrap_or(failure));
+                    }
+                };
                 return self.talk(stream, phases, redis).await;
             }
             RedisAddress::Tcp { host, port, tls } => (host, *port, *tls),
@@ -347,6 +358,24 @@ impl Target<'_> {
         }
     }
 
+    /// Why it says nothing of a server that there is no way to its socket; `None` if it does.
+    async fn hidden(&self, path: &Path) -> Option<Failure> {
+        let asked = path.to_owned();
+        let look = move || has_own_file_system_at(&asked);
+        let work = format!("mounts at {}", path.display());
+        let why = match self.workers.run_one(&work, self.deadline, look).await? {
+            Ok(false) => return None,
+            Ok(true) => "the exporter has files of its own there, not the host's: run it without \
+                         PrivateTmp= and the like (level shared-tmp)"
+                .to_owned(),
+            Err(why) => format!("whether the exporter sees the host's files there: {why}"),
+        };
+        Some(Failure {
+            reason: Reason::Unreachable,
+            sentence: format!("connecting to {}: {why}", self.address),
+        })
+    }
+
     fn not_connected<T>(&self, error: &io::Error) -> Result<T, Failure> {
         let address = &self.address;
         let (reason, why) = match error.kind() {
@@ -400,7 +429,7 @@ impl Target<'_> {
             redis.writable = refuses_writes.then_some(false);
         }
         pong?;
-        redis.up = true;
+        redis.up = Some(true);
         let role = self.role(&mut stream, redis);
         self.step(phases, Phase::Role, role).await
     }

@@ -13,7 +13,7 @@ mod walk;
 pub use self::paths::declared;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -25,6 +25,23 @@ use self::sandbox::Hindrance;
 use super::{TARGET_TIMEOUT, Work, Workers};
 use crate::baseline::WritePaths;
 use crate::systemd::unit::Unit;
+
+/// Whether the exporter has another file system at this absolute path than the host (PID 1), as
+/// PrivateTmp= gives it one: what it finds there, or does not, says nothing of the host.
+///
+/// # Errors
+///
+/// A list of mounts that cannot be read.
+pub fn has_own_file_system_at(path: &Path) -> Result<bool, String> {
+    let place = |list| {
+        let mounts = process::mounts(list)?;
+        Ok::<_, String>(mounts.of(path).map(|mount| {
+            let below = path.strip_prefix(&mount.point).unwrap_or(path);
+            (mount.device.clone(), mount.root.join(below))
+        }))
+    };
+    Ok(place("/proc/self/mountinfo")? != place("/proc/1/mountinfo")?)
+}
 
 /// What one look saw of one path that one service has to write.
 #[derive(Debug, Clone, PartialEq, Eq)]

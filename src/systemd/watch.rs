@@ -2,11 +2,13 @@
 //! and all of it again when the connection is lost.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, warn};
 use zbus::Message;
@@ -63,10 +65,11 @@ const MANAGER_SIGNALS: [&str; 6] = [
 /// Runs for as long as the exporter does.
 pub(super) async fn run(shared: &Shared) {
     let mut wait = BACK_OFF.0;
+    let mut disk = Disk::default();
     loop {
         let error = match Bus::connect(&shared.traffic).await {
             Ok(bus) => {
-                let mut session = Session::new(shared, bus);
+                let mut session = Session::new(shared, bus, &mut disk);
                 let error = session.run().await;
                 if session.was_current {
                     wait = BACK_OFF.0;
@@ -113,7 +116,23 @@ struct Session<'a> {
     directories: Vec<String>,
     /// `None` while they are being looked at.
     sources: Option<Sources>,
+    disk: &'a mut Disk,
+}
+
+/// What is being read from the disk, which hangs with a dead network file system: one of each at most,
+/// whichever session began it.
+#[derive(Debug, Default)]
+struct Disk {
     look: Option<JoinHandle<(Sources, Changes)>>,
+    files: Option<JoinHandle<io::Result<UnitFiles>>>,
+}
+
+/// What this work comes to, if that is soon; `None` while it hangs, and where it panicked: a bug that
+/// standard error tells of. Forgets it once it has ended.
+async fn ended<T>(work: &mut Option<JoinHandle<T>>) -> Option<T> {
+    let done = timeout(SOURCES_TIMEOUT, work.as_mut()?).await.ok()?;
+    *work = None;
+    done.ok()
 }
 
 /// What a message asks to be done once it was taken.
@@ -130,7 +149,7 @@ struct Wants {
 }
 
 impl<'a> Session<'a> {
-    fn new(shared: &'a Shared, bus: Bus<'a>) -> Self {
+    fn new(shared: &'a Shared, bus: Bus<'a>, disk: &'a mut Disk) -> Self {
         let now = Instant::now();
         shared.set_reloading(false);
         Self {
@@ -147,7 +166,7 @@ impl<'a> Session<'a> {
             told: HashSet::new(),
             directories: Vec::new(),
             sources: None,
-            look: None,
+            disk,
         }
     }
 
@@ -337,6 +356,8 @@ impl<'a> Session<'a> {
             Err(BusError::Refused { name, .. }) if name.ends_with(".AlreadySubscribed") => {}
             other => drop(other?),
         }
+        // Who told of another baseline before now told of this one.
+        pin!(self.shared.followed.notified()).as_mut().enable();
         let baseline = self.shared.baseline();
         self.table(|table, _| table.forget_details());
         let version = self.manager_property("Version").await?;
@@ -424,23 +445,26 @@ impl<'a> Session<'a> {
     /// came or went. A look that hangs, on a dead network file system, is waited for no longer
     /// than a moment, and no other one is started before it is back.
     async fn look_at_sources(&mut self) -> bool {
-        if let Some(mut sources) = self.sources.take() {
+        if self.sources.is_some() {
+            // One that was begun before the full reading finds what is old.
+            drop(ended(&mut self.disk.look).await);
+        }
+        if self.disk.look.is_none()
+            && let Some(mut sources) = self.sources.take()
+        {
             let units = self.shared.table(|table, _| table.units().to_vec());
-            self.look = Some(tokio::task::spawn_blocking(move || {
+            self.disk.look = Some(spawn_blocking(move || {
                 let changes = sources.look(&units);
                 (sources, changes)
             }));
         }
-        let Some(look) = &mut self.look else {
-            return false;
+        let looked = match self.sources {
+            // The old one still hangs.
+            Some(_) => None,
+            None => ended(&mut self.disk.look).await,
         };
-        let Ok(done) = timeout(SOURCES_TIMEOUT, look).await else {
+        let Some((sources, changes)) = looked else {
             warn!("looking at the unit files takes too long, their changes go unnoticed");
-            return false;
-        };
-        self.look = None;
-        // It panicked: a bug that standard error tells of.
-        let Ok((sources, changes)) = done else {
             return false;
         };
         self.sources = Some(sources);
@@ -468,19 +492,28 @@ impl<'a> Session<'a> {
     async fn read_files(&mut self) -> Result<(), BusError> {
         let (named, patterns) = self.shared.table(|table, _| table.watched_names());
         let directories = self.directories.clone();
-        let work = tokio::task::spawn_blocking(move || {
+        let work = move || {
             UnitFiles::read(&directories, |name| {
                 named.contains(name)
                     || name.contains("@.")
                     || patterns.iter().any(|pattern| pattern.matches(name))
             })
-        });
-        match timeout(SOURCES_TIMEOUT, work).await {
-            Ok(Ok(Ok(files))) => self.table(|table, now| table.files(&files, now)),
-            Ok(Ok(Err(error))) => {
+        };
+        // One that was begun before finds what is old.
+        drop(ended(&mut self.disk.files).await);
+        let files = match self.disk.files {
+            Some(_) => None,
+            None => {
+                self.disk.files = Some(spawn_blocking(work));
+                ended(&mut self.disk.files).await
+            }
+        };
+        match files {
+            Some(Ok(files)) => self.table(|table, now| table.files(&files, now)),
+            Some(Err(error)) => {
                 warn!(%error, "the unit files cannot be read, their changes go unnoticed");
             }
-            _ => warn!("reading the unit files took too long, their changes go unnoticed"),
+            None => warn!("reading the unit files takes too long, their changes go unnoticed"),
         }
         let unloaded = self.shared.table(|table, _| table.unloaded_names());
         if unloaded.is_empty() {

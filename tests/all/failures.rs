@@ -55,6 +55,63 @@ fn outages_are_told_and_survived(systemd: Systemd) {
     assert_eq!(machine.check(&[CONFIG]).status.code(), Some(1), "it loops");
 }
 
+/// One that comes while systemd cannot be asked is read with all the rest, and not once more.
+#[test]
+fn another_baseline_is_read_once() {
+    let Some(machine) = Machine::boot(Systemd::V252) else {
+        return;
+    };
+    machine.write_file(BASELINE, "deployment: test\nsystemd: {watch: ['*']}\n");
+    let exporter = machine.exporter(&[CONFIG]);
+    let sent = || {
+        wait_for("the units to be known", PATIENCE, || {
+            let metrics = exporter.scrape_within(SCRAPE_TIMEOUT);
+            match metrics.at("baseline_exporter_bus_connected", &[]) {
+                1.0 => Ok(metrics.at(
+                    "baseline_exporter_bus_messages_total",
+                    &[("direction", "sent")],
+                )),
+                _ => Err("they are not".to_owned()),
+            }
+        })
+    };
+    let reloads = || exporter.log().matches("reloaded").count();
+    let reload = || {
+        let before = reloads();
+        machine.signal(machine.pid_of("baseline-exporter.service"), Signal::HUP);
+        wait_for("the baseline to be read again", PATIENCE, || {
+            (reloads() > before)
+                .then_some(())
+                .ok_or_else(|| exporter.log())
+        });
+    };
+    let first = sent();
+    reload();
+    let second = sent();
+    let one_reading = second - first;
+
+    machine.signal(machine.pid1(), Signal::STOP);
+    reload();
+    wait_for("systemd to be missed", PATIENCE, || {
+        let metrics = exporter.scrape_within(SCRAPE_TIMEOUT);
+        let status = metrics.ones("baseline_check", &[("check", "bad_states")], "status");
+        match &status[..] {
+            [status] if status == "unknown" => Ok(()),
+            _ => Err(format!("{status:?}")),
+        }
+    });
+    reload();
+    machine.signal(machine.pid1(), Signal::CONT);
+    sent();
+    // Whatever is still read by then is read before this.
+    reload();
+    let readings = (sent() - second) / one_reading;
+    assert!(
+        (1.5..2.5).contains(&readings),
+        "{readings} readings of {one_reading} messages"
+    );
+}
+
 #[test]
 fn root_asks_systemd_itself_while_the_bus_is_gone_on_252() {
     root_asks_systemd_itself_while_the_bus_is_gone(Systemd::V252);

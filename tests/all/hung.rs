@@ -126,6 +126,85 @@ fn what_hangs_harms_nothing_else() {
     });
 }
 
+/// As [`HUNG_MOUNT`], where unit files are looked for, but in the exporter's own mounts only: systemd
+/// itself would hang with it.
+const HUNG_UNIT_FILES: &str = "\
+[Service]
+Type=notify
+NotifyAccess=all
+ExecStart=nsenter --target PID --mount bash -euc 'mknod /dev/fuse c 10 229; exec 3<>/dev/fuse; \
+mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0,allow_other none /usr/local/lib/systemd/system; \
+systemd-notify --ready; exec sleep infinity'
+";
+
+/// However often systemd is connected to anew.
+#[test]
+fn unit_files_that_hang_are_looked_at_but_once() {
+    let Some(machine) = Machine::boot(Systemd::V252) else {
+        return;
+    };
+    machine.write_file(
+        "/etc/baseline.yml",
+        "deployment: hung\nsystemd: {watch: ['hangs-*']}\n",
+    );
+    machine.write_file(
+        "/run/systemd/system/baseline-exporter.service.d/mounts.conf",
+        "[Service]\nPrivateMounts=yes\n",
+    );
+    machine.sh("mkdir -p /usr/local/lib/systemd/system");
+    let exporter = machine
+        .exporter_as("root", &["--config.file=/etc/baseline.yml"])
+        .unwrap();
+    let connected = |reconnects: f64| {
+        wait_for("the units to be known", PATIENCE, || {
+            let metrics = scrape(&exporter);
+            let at = |name| metrics.at(name, &[]);
+            let link = (
+                at("baseline_exporter_bus_connected"),
+                at("baseline_exporter_bus_reconnects_total"),
+            );
+            (link == (1.0, reconnects))
+                .then_some(())
+                .ok_or_else(|| format!("{link:?}"))
+        });
+    };
+    connected(0.0);
+    let pid = machine.property("baseline-exporter.service", "MainPID");
+    machine.unit("hung.service", &HUNG_UNIT_FILES.replace("PID", &pid));
+    machine.systemctl(&["daemon-reload"]);
+    machine.systemctl(&["start", "hung.service"]);
+
+    let anew = |reconnects| {
+        machine.systemctl(&["restart", "dbus.service"]);
+        connected(reconnects);
+        hung_threads(&machine)
+    };
+    let first = anew(1.0);
+    assert!(first > 0, "nothing hangs");
+    let later: Vec<_> = [2.0, 3.0, 4.0].map(anew).into();
+    assert_eq!(later, [first; 3]);
+    machine.systemctl(&["stop", "hung.service"]);
+    wait_for("nothing to hang", PATIENCE, || {
+        match hung_threads(&machine) {
+            0 => Ok(()),
+            hung => Err(hung.to_string()),
+        }
+    });
+}
+
+/// The exporter's threads that wait for a file system.
+fn hung_threads(machine: &Machine) -> usize {
+    let pid = machine.pid_of("baseline-exporter.service");
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let waits_for = threads.filter_map(|thread| {
+        // It may have ended.
+        std::fs::read_to_string(thread.ok()?.path().join("wchan")).ok()
+    });
+    waits_for
+        .filter(|place| place.contains("fuse") || place.contains("request_wait_answer"))
+        .count()
+}
+
 /// By a scraper with little patience.
 #[track_caller]
 fn scrape(exporter: &Server<'_>) -> Metrics {

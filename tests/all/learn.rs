@@ -91,6 +91,7 @@ const UNITS: [(&str, &str); 17] = [
 
 /// Every way to write a value, so that each is learned only if it is read as systemd reads it.
 const ENVIRONMENT: &str = "# QUOTED_HOST=planted\n; QUOTED_HOST=planted\nno assignment\n\
+    # to be continued, some say \\\nAFTER_HOST=planted-and-unknown\n\
     CACHE_HOST  =  'cache'  \nQUOTED_HOST=\"data\"\"base\"\nREDIS_HOST=ca\\\nche\n\
     REDIS_PORT=\"63\\\n79\"\nFREE_TEXT=\"planted \\\"planted\\\"\"\n";
 
@@ -289,7 +290,7 @@ fn holds_all_kinds(machine: &Machine, text: &str) {
          \x20   used_by: [shop-dynamic.service, shop-web.service]\n",
         "  # from QUOTED_HOST of shop-web.service\n  - name: database\n    addresses: [127.0.0.7]\n",
         "  # from DB_URL of shop-web.service\n  - name: db_host\n    addresses: [127.0.0.8]\n",
-        "#   from LOST_HOST of shop-web.service\n",
+        "LOST_HOST of shop-web.service\n",
         "  - name: cache:6379\n    url: redis://cache:6379\n",
         "#   shop-dynamic.service declares /var/lib/shop-dynamic\n",
         "#   shop-web.service declares /shop/written\n",
@@ -311,6 +312,11 @@ fn holds_all_kinds(machine: &Machine, text: &str) {
             "{assignment} is not in\n{environment}"
         );
     }
+    assert_eq!(
+        text.contains("AFTER_HOST"),
+        environment.contains("AFTER_HOST"),
+        "{text}\n{environment}"
+    );
 }
 
 /// The administrator's own units are those of the shop.
@@ -364,13 +370,28 @@ fn trouble_is_not_learned(machine: &Machine) {
         "[Unit]\nStartLimitIntervalSec=0\n\
          [Service]\nExecStart=/bin/sleep 0.5\nRestart=always\nRestartSec=100ms\n",
     );
+    machine.unit(
+        "shop-fails.socket",
+        "[Socket]\nListenStream=127.0.0.1:7001\nAccept=yes\n",
+    );
+    machine.unit("shop-fails@.service", "[Service]\nExecStart=/bin/false\n");
     machine.systemctl(&["daemon-reload"]);
     machine.try_run(&[
         "systemctl",
         "start",
         "shop-bad.service",
         "shop-loop.service",
+        "shop-fails.socket",
     ]);
+    drop(machine.connect(7001).unwrap());
+    wait_for("the connection to fail", PATIENCE, || {
+        let failed = machine.systemctl(&["list-units", "--failed", "shop-fails@*"]);
+        if failed.contains("shop-fails@") {
+            Ok(())
+        } else {
+            Err(failed)
+        }
+    });
     wait_for("a loop", PATIENCE, || {
         let restarts = machine.property("shop-loop.service", "NRestarts");
         if restarts.parse::<u32>().unwrap() >= 2 {
@@ -383,21 +404,26 @@ fn trouble_is_not_learned(machine: &Machine) {
     assert_eq!(refused.status.code(), Some(1), "{refused}");
     assert_eq!(refused.stdout, "", "{refused}");
     let said: Vec<_> = refused.stderr.lines().collect();
-    assert_eq!(said.len(), 3, "{refused}");
+    assert_eq!(said.len(), 4, "{refused}");
     assert!(
         said[0].starts_with("shop-bad.service failed (result exit-code"),
         "{refused}"
     );
     assert!(
-        said[1].starts_with("shop-loop.service restarts again and again"),
+        said[1].starts_with("shop-fails@0-127.0.0.1:7001-") && said[1].contains(" failed ("),
         "{refused}"
     );
-    assert!(said[2].starts_with("nothing was learned: "), "{refused}");
+    assert!(
+        said[2].starts_with("shop-loop.service restarts again and again"),
+        "{refused}"
+    );
+    assert!(said[3].starts_with("nothing was learned: "), "{refused}");
 
     let forced = machine.learn(&["--match=shop*", "--force"]);
     let text = text_of(&forced);
     for said in [
         "\n  #   shop-bad.service failed (result exit-code",
+        "\n  #   shop-fails@0-127.0.0.1:7001-",
         "\n  #   shop-loop.service restarts again and again",
     ] {
         assert!(text.contains(said), "{said:?} is not in\n{text}");

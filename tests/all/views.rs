@@ -4,6 +4,10 @@ use serde_json::Value;
 
 use crate::machine::{Machine, Systemd};
 
+/// What the packaged unit keeps from the exporter, and the level that gives it back.
+const PRIVATE: &str = "[Service]\nPrivateTmp=yes\nPrivateDevices=yes\n";
+const SHARED_TMP: &str = include_str!("../../deploy/systemd/levels/shared-tmp.conf");
+
 const BASELINE: &str = "/etc/views.yml";
 const ARGS: [&str; 2] = ["--config.file=/etc/views.yml", "--output=json"];
 
@@ -40,9 +44,9 @@ unit_files: {snapshot: /root/golden}
     let check = machine.check_as("exporter", &ARGS[..1]);
     assert_eq!(check.status.code(), Some(2), "{check}");
     for line in [
-        "not seen from here: the processes of sees.service; add deploy/systemd/levels/ptrace.conf (CAP_SYS_PTRACE)\n",
-        "not seen from here: the journal, which tells why a unit failed; add deploy/systemd/levels/journal.conf",
-        "not seen from here: the golden snapshot; add deploy/systemd/levels/snapshot-root.conf",
+        "not seen from here: the processes of sees.service; add /usr/share/baseline-exporter/levels/ptrace.conf (CAP_SYS_PTRACE)\n",
+        "not seen from here: the journal, which tells why a unit failed; add /usr/share/baseline-exporter/levels/journal.conf",
+        "not seen from here: the golden snapshot; add /usr/share/baseline-exporter/levels/snapshot-root.conf",
     ] {
         assert!(check.stdout.contains(line), "{check}");
     }
@@ -65,4 +69,55 @@ unit_files: {snapshot: /root/golden}
     for (view, value) in [("processes", 1.0), ("journal", 1.0), ("unit_files", 0.0)] {
         exporter.shows("baseline_exporter_view", &[("view", view)], value);
     }
+}
+
+#[test]
+fn a_redis_socket_below_a_private_tmp_is_unknown_on_252() {
+    a_redis_socket_below_a_private_tmp_is_unknown(Systemd::V252);
+}
+
+#[test]
+fn a_redis_socket_below_a_private_tmp_is_unknown_on_257() {
+    a_redis_socket_below_a_private_tmp_is_unknown(Systemd::V257);
+}
+
+fn a_redis_socket_below_a_private_tmp_is_unknown(systemd: Systemd) {
+    let Some(machine) = Machine::boot(systemd) else {
+        return;
+    };
+    machine.write_file(
+        BASELINE,
+        "deployment: test\nsystemd: {running: [near.service]}\nredis: [{name: near, url: 'unix:///tmp/redis.sock'}]\n",
+    );
+    machine.unit(
+        "near.service",
+        "[Service]\nExecStart=redis-server --port 0 --unixsocket /tmp/redis.sock \
+         --unixsocketperm 777 --save ''\n",
+    );
+    let private = "/run/systemd/system/baseline-exporter.service.d/private.conf";
+    machine.write_file(private, PRIVATE);
+    machine.systemctl(&["daemon-reload"]);
+    machine.systemctl(&["start", "near.service"]);
+    let near = [("endpoint", "near")];
+    let status = |status| [("check", "redis"), ("status", status)];
+    let view = [("view", "sockets")];
+
+    let exporter = machine.exporter(&ARGS[..1]);
+    exporter.shows("baseline_check", &status("unknown"), 1.0);
+    let metrics = exporter.scrape();
+    assert_eq!(metrics.at("baseline_exporter_view", &view), 0.0);
+    for fact in ["baseline_redis_up", "baseline_redis_failure"] {
+        assert_eq!(metrics.lines(fact), "");
+    }
+    exporter.stop();
+
+    let level = "/run/systemd/system/baseline-exporter.service.d/shared-tmp.conf";
+    machine.write_file(level, SHARED_TMP);
+    let exporter = machine.exporter(&ARGS[..1]);
+    exporter.shows("baseline_check", &status("holds"), 1.0);
+    exporter.shows("baseline_redis_up", &near, 1.0);
+    exporter.shows("baseline_exporter_view", &view, 1.0);
+    machine.systemctl(&["stop", "near.service"]);
+    exporter.shows("baseline_check", &status("violated"), 1.0);
+    exporter.shows("baseline_redis_up", &near, 0.0);
 }

@@ -34,6 +34,7 @@ const HOSTS_ALIAS: &str = include_str!("../../../deploy/cloud-init/hosts-alias.c
 struct CloudConfig {
     manage_etc_hosts: Option<Setting>,
     bootcmd: Option<Commands>,
+    cloud_init_modules: Option<Modules>,
     system_info: Option<SystemInfo>,
 }
 
@@ -106,6 +107,54 @@ impl Commands {
     }
 }
 
+/// What cloud-init runs at each boot before the network's services, in this order.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Modules {
+    List(Vec<Module>),
+    Other(IgnoredAny),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Module {
+    Name(String),
+    /// With how often it runs.
+    Words(Vec<String>),
+    Other(IgnoredAny),
+}
+
+impl Modules {
+    /// True if bootcmd runs, and does so before /etc/hosts would be written.
+    fn run_bootcmd_in_time(&self) -> bool {
+        let list = match self {
+            Self::List(list) => list.as_slice(),
+            Self::Other(_) => &[],
+        };
+        let place = |name: &str| list.iter().position(|module| module.is(name));
+        match (place("bootcmd"), place("update_etc_hosts")) {
+            (Some(bootcmd), Some(rewriting)) => bootcmd < rewriting,
+            (bootcmd, None) => bootcmd.is_some(),
+            (None, Some(_)) => false,
+        }
+    }
+}
+
+impl Module {
+    /// cloud-init takes `update-etc-hosts` and `cc_update_etc_hosts` for update_etc_hosts.
+    fn is(&self, name: &str) -> bool {
+        let given = match self {
+            Self::Name(given) => Some(given),
+            Self::Words(words) => words.first(),
+            Self::Other(_) => None,
+        };
+        given.is_some_and(|given| {
+            let given = given.replace('-', "_");
+            given.strip_prefix("cc_").unwrap_or(&given) == name
+        })
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 struct SystemInfo {
     distro: Option<String>,
@@ -123,6 +172,11 @@ struct Merged {
     added_by: Option<String>,
     /// Files that may not be read and would win over it.
     hidden_from_bootcmd: Vec<String>,
+    /// bootcmd comes before the hosts file is written, as in every cloud.cfg that is shipped; `None`
+    /// if no file tells, and then cloud-init does neither.
+    in_time: Option<bool>,
+    /// Files that may not be read and would win over that.
+    hidden_from_modules: Vec<String>,
     /// Files that mention the name.
     mentions: Vec<String>,
 }
@@ -141,7 +195,8 @@ impl Merged {
                 Ok(None) => continue,
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     merged.hidden.push(shown.clone());
-                    merged.hidden_from_bootcmd.push(shown);
+                    merged.hidden_from_bootcmd.push(shown.clone());
+                    merged.hidden_from_modules.push(shown);
                     continue;
                 }
                 Err(error) => return Err(format!("reading {shown}: {error}")),
@@ -155,6 +210,10 @@ impl Merged {
             if let Some(commands) = config.bootcmd {
                 merged.added_by = commands.add(name, expected).then(|| shown.clone());
                 merged.hidden_from_bootcmd.clear();
+            }
+            if let Some(modules) = config.cloud_init_modules {
+                merged.in_time = Some(modules.run_bootcmd_in_time());
+                merged.hidden_from_modules.clear();
             }
             if let Some(setting) = config.manage_etc_hosts {
                 merged.manages = Some((setting, shown));
@@ -241,25 +300,28 @@ fn judge_by(
         )));
     }
     if let Some(file) = &merged.added_by
+        && merged.in_time != Some(false)
         && given.is_some()
     {
-        return Ok(Persistence::Kept(format!(
-            "bootcmd in {file} adds it to {template} before cloud-init would rewrite /etc/hosts{}",
-            but_hidden(&merged.hidden_from_bootcmd)
-        )));
-    }
-    let but_hidden = but_hidden(&merged.hidden);
-    let Some(file) = rewritten_by else {
-        return match &merged.manages {
-            Some((_, file)) => Ok(Persistence::Kept(format!(
-                "cloud-init leaves it in /etc/hosts: manage_etc_hosts in {file} keeps the other \
-                 lines{but_hidden}"
-            ))),
-            None => Err(format!(
-                "whether cloud-init rewrites /etc/hosts at each boot may be set in {}: {GRANT}",
-                merged.hidden.join(", ")
+        // Both are what was hidden last: the longer one holds the other.
+        let hidden = [&merged.hidden_from_bootcmd, &merged.hidden_from_modules];
+        let hidden = hidden.into_iter().max_by_key(|files| files.len());
+        return match hidden {
+            Some(files) if !files.is_empty() => Err(format!(
+                "bootcmd in {file} would add it to {template} before cloud-init rewrites /etc/hosts, but \
+                 another bootcmd or another order (cloud_init_modules) may be set in {}: {GRANT}",
+                files.join(", ")
             )),
+            _ => Ok(Persistence::Kept(format!(
+                "bootcmd in {file} adds it to {template} before cloud-init would rewrite /etc/hosts"
+            ))),
         };
+    }
+    let Some(file) = rewritten_by else {
+        return Err(format!(
+            "whether cloud-init rewrites /etc/hosts at each boot may be set in {}: {GRANT}",
+            merged.hidden.join(", ")
+        ));
     };
     let rewrites =
         format!("cloud-init rewrites /etc/hosts at each boot (manage_etc_hosts in {file})");
@@ -277,8 +339,9 @@ fn judge_by(
         )
     };
     Ok(Persistence::Lost(format!(
-        "{rewrites} from {template}, which lacks it: add {} there{mentions}{but_hidden}",
-        lines_of(name, expected).join(" and ")
+        "{rewrites} from {template}, which lacks it: add {} there{mentions}{}",
+        lines_of(name, expected).join(" and "),
+        but_hidden(&merged.hidden)
     )))
 }
 
@@ -584,7 +647,10 @@ mod tests {
         let unless = "/var/lib/cloud/instance/cloud-config.txt may say otherwise";
         lost(judged(&[REWRITES, hidden, LACKS]), unless);
         let off = sets("manage_etc_hosts: false\n");
-        kept(judged(&[off, hidden, DEBIAN, LACKS]), unless);
+        unknown(
+            judged(&[off, hidden, DEBIAN, LACKS]),
+            "may be set in /var/lib/cloud/instance/cloud-config.txt: let the exporter's user",
+        );
         // With the name in the template it is kept whatever the file says.
         kept(judged(&[off, hidden, DEBIAN, HOLDS]), "names it, too");
         kept(
@@ -660,9 +726,43 @@ mod tests {
             );
         }
         let hidden = (USER, "# for root only\n");
-        kept(
+        unknown(
             judged_as_a_user(&[REWRITES, LACKS, shipped, hidden]),
-            "/var/lib/cloud/instance/cloud-config.txt may say otherwise",
+            "may be set in /var/lib/cloud/instance/cloud-config.txt: let the exporter's user",
+        );
+    }
+
+    #[test]
+    fn the_shipped_bootcmd_helps_only_where_it_runs_before_the_rewriting() {
+        const MODULES: &str = "etc/cloud/cloud.cfg.d/10-modules.cfg";
+        let shipped = ("etc/cloud/cloud.cfg.d/90-hosts-alias.cfg", HOSTS_ALIAS);
+        let with = |modules: &str| {
+            let modules = format!("cloud_init_modules: {modules}\n");
+            judged(&[REWRITES, LACKS, (MODULES, &modules), shipped])
+        };
+        for modules in [
+            "[migrator, bootcmd, write-files, update_etc_hosts]",
+            "[bootcmd, update-etc-hosts]",
+            "[[bootcmd, always], [cc_update_etc_hosts, always]]",
+            "[bootcmd]",
+        ] {
+            kept(with(modules), "90-hosts-alias.cfg adds it");
+        }
+        for modules in [
+            "[migrator, update_etc_hosts, bootcmd]",
+            "[update-etc-hosts, [bootcmd, always]]",
+            "[update_etc_hosts]",
+        ] {
+            lost(
+                with(modules),
+                "90-hosts-alias.cfg mentions it: whether that comes in time",
+            );
+        }
+        // A file that may not be read could give another order.
+        let hidden = ("etc/cloud/cloud.cfg.d/50-x.cfg", "# for root only\n");
+        unknown(
+            judged_as_a_user(&[REWRITES, LACKS, hidden, shipped]),
+            "(cloud_init_modules) may be set in /etc/cloud/cloud.cfg.d/50-x.cfg",
         );
     }
 

@@ -39,16 +39,11 @@ pub struct Host {
 impl Host {
     /// Reads what is needed; the error says why nothing can be told.
     pub fn read() -> Result<Self, String> {
-        let read = |path: &str| {
-            std::fs::read(path).map_err(|error| format!("reading {path} failed: {error}"))
-        };
-        let mounts = |path: &str| {
-            Mounts::parse(&read(path)?)
-                .map(Arc::new)
-                .ok_or_else(|| format!("{path} cannot be understood"))
-        };
-        let own_ids = [read("/proc/self/uid_map")?, read("/proc/self/gid_map")?];
-        let is_hosts = match (read("/proc/1/uid_map"), read("/proc/1/gid_map")) {
+        let own_ids = [
+            read_file("/proc/self/uid_map")?,
+            read_file("/proc/self/gid_map")?,
+        ];
+        let is_hosts = match (read_file("/proc/1/uid_map"), read_file("/proc/1/gid_map")) {
             (Ok(uids), Ok(gids)) => [uids, gids] == own_ids,
             _ => own_ids
                 .iter()
@@ -60,9 +55,9 @@ impl Host {
             );
         }
         Ok(Self {
-            own: mounts("/proc/self/mountinfo")?,
+            own: Arc::new(mounts("/proc/self/mountinfo")?),
             own_ids,
-            of_pid_1: mounts("/proc/1/mountinfo").map_err(|why| {
+            of_pid_1: mounts("/proc/1/mountinfo").map(Arc::new).map_err(|why| {
                 format!("{why} (run the exporter without ProtectProc= and ProcSubset=)")
             }),
         })
@@ -77,6 +72,15 @@ impl Host {
         };
         Ok((base, mounts))
     }
+}
+
+fn read_file(path: &str) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("reading {path} failed: {error}"))
+}
+
+/// The mounts in a mountinfo file of /proc.
+pub fn mounts(path: &str) -> Result<Mounts, String> {
+    Mounts::parse(&read_file(path)?).ok_or_else(|| format!("{path} cannot be understood"))
 }
 
 /// What helps where only the lists of mounts are there to go by; the end of a sentence.
