@@ -17,6 +17,8 @@ if [ ! -d "$tree" ]; then
   trap 'rm -rf "$packages"' EXIT
   modules=(attr blinker certifi chardet charset-normalizer configobj idna jinja2 json-pointer jsonpatch jsonschema
     jwt markupsafe netifaces oauthlib pkg-resources pyrsistent requests serial six urllib3 yaml)
+  # A machine that has all its packages may never have fetched the lists, or long ago.
+  apt-get -qq update >&2
   (cd "$packages" && apt-get -qq -o APT::Sandbox::User=root download cloud-init "${modules[@]/#/python3-}" >&2)
   for package in "$packages"/*.deb; do
     dpkg-deb --extract "$package" "$packages/unpacked"
