@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::unit::{Properties, Row, Unit, word};
+use super::unit::{Properties, Row, Stamps, Unit, word};
 use super::unit_files::UnitFiles;
 
 /// The watched units, and how many others the host has.
@@ -132,7 +132,8 @@ impl Table {
         self.settled
     }
 
-    /// Takes over what a signal says of the unit that systemd calls `id`: it is in memory.
+    /// Takes over what a signal says of the unit that systemd calls `id`: it is in memory, if it did
+    /// anything there.
     pub fn signal(&mut self, id: &str, told: &Properties, now: u64) -> Applied {
         let mut applied = Applied {
             detailed: true,
@@ -141,12 +142,15 @@ impl Table {
         for index in self.indices(id, now) {
             let unit = Arc::make_mut(&mut self.units[index]);
             let before = (unit.is_down(), unit.active_state == "failed");
-            unit.detailed &= unit.loaded;
-            unit.loaded = true;
+            if unit.loaded || !is_idle(told) {
+                unit.detailed &= unit.loaded;
+                unit.loaded = true;
+            }
             unit.keep(self.shown);
             unit.apply(told, now, !unit.settled && !unit.detailed);
-            // A signal of a socket says that its counters moved, but not where to.
-            unit.detailed &= unit.socket.is_none();
+            // A signal of a socket says that its counters moved, but not where to; while it is down,
+            // they do not.
+            unit.detailed &= unit.socket.is_none() || (before.0 && unit.is_down());
             applied.detailed &= unit.detailed;
             applied.stands_otherwise |= before != (unit.is_down(), unit.active_state == "failed");
         }
@@ -238,6 +242,12 @@ impl Table {
         {
             Arc::make_mut(unit).detailed = false;
         }
+    }
+
+    /// True if one of these units, by systemd's own names, is down.
+    pub fn is_any_down(&self, ids: &[Arc<str>]) -> bool {
+        let mut indices = ids.iter().filter_map(|id| self.by_id.get(id)).flatten();
+        indices.any(|index| self.units[*index].is_down())
     }
 
     /// What the units that are down require, each name once.
@@ -427,11 +437,18 @@ impl Table {
     }
 }
 
+/// True of what a signal says of a unit that systemd has only just loaded, such as for a moment to
+/// answer a question about it: it was never anything but down. Asking again would load it again.
+fn is_idle(told: &Properties) -> bool {
+    matches!(told.active_state.as_deref(), None | Some("inactive"))
+        && told.stamps.is_none_or(|stamps| stamps == Stamps::default())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::unit::{Stamp, Stamps};
+    use super::super::unit::Stamp;
     use super::*;
 
     const NAME: &str = "a.service";
@@ -555,6 +572,26 @@ mod tests {
                 sub_state: self.sub_state.into(),
             }
         }
+    }
+
+    #[test]
+    fn a_unit_that_is_loaded_to_answer_a_question_is_not_read_again() {
+        let mut service = Service::new();
+        let mut table = Table::new([NAME].into_iter(), Vec::new(), service.now);
+        read_in_full(&mut table, &service);
+        table.settle();
+        table.removed(NAME, service.now);
+        for signal in service.signals() {
+            assert!(table.signal(NAME, &signal, service.now).detailed);
+        }
+        table.removed(NAME, service.now);
+        assert!(table.undetailed_ids().is_empty());
+
+        service.start(5);
+        let [own, unit] = service.signals();
+        table.signal(NAME, &own, service.now);
+        assert!(!table.signal(NAME, &unit, service.now).detailed);
+        assert_eq!(table.undetailed_ids().len(), 1);
     }
 
     fn read_in_full(table: &mut Table, service: &Service) {

@@ -438,7 +438,8 @@ impl<'a> Session<'a> {
         if files_changed || files {
             self.read_files().await?;
         }
-        self.read_details().await
+        self.read_details().await?;
+        self.read_requirements().await
     }
 
     /// Notices unit files that changed on disk, which systemd tells nobody about. True if some
@@ -591,7 +592,12 @@ impl<'a> Session<'a> {
             Ok(())
         })
         .await?;
-        self.read_requirements().await
+        // What is not in memory is loaded for the answer, of which other units tell in turn: where that
+        // were asked each time that a socket moved, it would go on for ever.
+        if self.shared.table(|table, _| table.is_any_down(&ids)) {
+            self.read_requirements().await?;
+        }
+        Ok(())
     }
 
     /// Reads how the units stand that those which are down require: where neither is in memory, no

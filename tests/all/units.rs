@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::machine::{Machine, Systemd};
+use crate::wait::{PATIENCE, wait_for};
 use crate::world::Behaviour;
 
 const RUNS: &str = "[Service]\nExecStart=/bin/sleep infinity\n";
@@ -476,4 +477,39 @@ fn starts(systemd: Systemd) {
     ];
     exporter.shows("baseline_unit_cause", &cause, 1.0);
     machine.check_says("cause: the program of ExecStart= cannot be run (203/EXEC)");
+}
+
+/// To tell of a unit that it does not hold in memory, systemd loads it for a moment, and of some sends
+/// signals then: those are no reason to ask again.
+#[test]
+fn watching_everything_comes_to_rest() {
+    let Some(machine) = Machine::boot(Systemd::V252) else {
+        return;
+    };
+    machine.write_file(
+        "/etc/everything.yml",
+        "deployment: test\nsystemd: {watch: ['*']}\n",
+    );
+    machine.unit(
+        "on-the-bus.service",
+        "[Service]\nType=dbus\nBusName=test.nobody\nExecStart=/bin/true\n",
+    );
+    machine.systemctl(&["daemon-reload"]);
+    let exporter = machine.exporter(&["--config.file=/etc/everything.yml"]);
+    let sent = || {
+        let metrics = exporter.scrape();
+        let direction = [("direction", "sent")];
+        (
+            metrics.at("baseline_exporter_bus_connected", &[]),
+            metrics.at("baseline_exporter_bus_messages_total", &direction),
+        )
+    };
+    wait_for(
+        "the exporter to have asked for everything",
+        PATIENCE,
+        || match (sent(), sent()) {
+            (before, after) if before == after && after.0 == 1.0 => Ok(()),
+            (before, after) => Err(format!("{before:?}, then {after:?}")),
+        },
+    );
 }
