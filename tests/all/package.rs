@@ -278,22 +278,25 @@ fn deployment(machine: &Machine) {
     machine.systemctl(&["daemon-reload"]);
 }
 
+/// What the comments of the socket unit say: the line of the flags, and the commands.
+fn socket_steps() -> (String, String) {
+    let unit = include_str!("../../deploy/systemd/baseline-exporter.socket");
+    let mut steps = unit.lines().filter_map(|line| line.strip_prefix("#     "));
+    let arguments = steps.next().expect(unit);
+    (
+        format!("{arguments}\n"),
+        steps.collect::<Vec<_>>().join("\n"),
+    )
+}
+
 /// By the comments of the socket unit: systemd listens, the first scrape starts the exporter, and none is refused
 /// while it is away.
 fn by_socket(machine: &Machine) {
-    let unit = include_str!("../../deploy/systemd/baseline-exporter.socket");
-    let steps: Vec<_> = unit
-        .lines()
-        .filter_map(|line| line.strip_prefix("#     "))
-        .collect();
-    let [arguments, commands @ ..] = &steps[..] else {
-        panic!("{unit}")
-    };
-    let (arguments, _) = arguments.split_once(" #").unwrap();
     let defaults = "/etc/default/baseline-exporter";
     let before = machine.read_file(defaults);
-    machine.write_file(defaults, &format!("{}\n", arguments.trim_end()));
-    machine.sh(&commands.join("\n"));
+    let (arguments, commands) = socket_steps();
+    machine.write_file(defaults, &arguments);
+    machine.sh(&commands);
     assert_eq!(machine.property(SERVICE, "ActiveState"), "inactive");
     let exporter = Server::of(machine, SERVICE, PORT);
     all_hold_but(&exporter, DEPLOYMENT, &[]);
@@ -348,10 +351,34 @@ fn remove(machine: &Machine) {
     let status = machine.try_run(&["systemctl", "start", SERVICE]);
     assert!(!status.status.success(), "{status}");
 
+    come_back_by_socket(machine);
     machine.sh("apt-get --yes purge baseline-exporter");
     let left = machine.try_run(&["dpkg", "-L", "baseline-exporter"]);
     assert!(!left.status.success(), "{left}");
     machine.run(&["getent", "passwd", "baseline-exporter"]);
+}
+
+/// Installed again after a removal, a socket that somebody had enabled listens as before; removed once more, it
+/// is left enabled for the purge.
+fn come_back_by_socket(machine: &Machine) {
+    let install = "export DEBIAN_FRONTEND=noninteractive
+        apt-get --yes -o Dpkg::Options::=--force-confold install /mnt/package/new/*.deb";
+    machine.sh(install);
+    assert_eq!(machine.property(SOCKET, "UnitFileState"), "disabled");
+    let defaults = "/etc/default/baseline-exporter";
+    let before = machine.read_file(defaults);
+    let (arguments, commands) = socket_steps();
+    machine.write_file(defaults, &arguments);
+    machine.sh(&commands);
+    machine.sh("apt-get --yes remove baseline-exporter");
+
+    machine.sh(install);
+    assert_eq!(machine.property(SOCKET, "UnitFileState"), "enabled");
+    assert_eq!(machine.property(SOCKET, "ActiveState"), "active");
+    all_hold_but(&Server::of(machine, SERVICE, PORT), DEPLOYMENT, &[]);
+
+    machine.write_file(defaults, &before);
+    machine.sh("apt-get --yes remove baseline-exporter");
 }
 
 /// From a checkout, by the commands of the README.
