@@ -278,10 +278,15 @@ fn deployment(machine: &Machine) {
     machine.systemctl(&["daemon-reload"]);
 }
 
+const SOCKET_UNIT: &str = include_str!("../../deploy/systemd/baseline-exporter.socket");
+
 /// What the comments of the socket unit say: the line of the flags, and the commands.
 fn socket_steps() -> (String, String) {
-    let unit = include_str!("../../deploy/systemd/baseline-exporter.socket");
-    let mut steps = unit.lines().filter_map(|line| line.strip_prefix("#     "));
+    let unit = SOCKET_UNIT;
+    let (use_it, _) = unit.split_once("# A service that").expect(unit);
+    let mut steps = use_it
+        .lines()
+        .filter_map(|line| line.strip_prefix("#     "));
     let arguments = steps.next().expect(unit);
     (
         format!("{arguments}\n"),
@@ -303,11 +308,37 @@ fn by_socket(machine: &Machine) {
     assert_eq!(machine.property(SERVICE, "TriggeredBy"), SOCKET);
     machine.systemctl(&["restart", "--no-block", SERVICE]);
     exporter.scrape();
+    mended_behind_the_socket(machine);
 
     machine.write_file(defaults, &before);
     machine.systemctl(&["disable", "--quiet", "--now", SOCKET]);
     machine.systemctl(&["restart", SERVICE]);
     Server::of(machine, SERVICE, PORT).scrape();
+}
+
+/// After a mistake in the baseline, with which systemd started the service in vain, it comes back by the commands
+/// that the comments of the socket unit end with, whether systemd has given up or not.
+fn mended_behind_the_socket(machine: &Machine) {
+    let baseline = machine.read_file(BASELINE);
+    machine.write_file(BASELINE, "deployment: [\n");
+    machine.systemctl(&["stop", SERVICE]);
+    let waits = machine.connect(PORT).unwrap();
+    wait_for("the start to fail", PATIENCE, || {
+        match machine.property(SERVICE, "Result") {
+            result if result == "exit-code" => Ok(()),
+            result => Err(result),
+        }
+    });
+    drop(waits);
+    machine.write_file(BASELINE, &baseline);
+    let (_, mend) = SOCKET_UNIT.split_once("The mistake mended:").unwrap();
+    let commands: Vec<_> = mend
+        .lines()
+        .filter_map(|line| line.strip_prefix("#     "))
+        .collect();
+    machine.sh(&commands.join("\n"));
+    all_hold_but(&Server::of(machine, SERVICE, PORT), DEPLOYMENT, &[]);
+    assert_eq!(machine.property(SOCKET, "ActiveState"), "active");
 }
 
 /// A later version: it is the new program that runs, and the administrator's files are as they were.
