@@ -417,6 +417,7 @@ fn by_hand(machine: &Machine) {
     for file in [
         "deploy/debian/baseline.yml",
         "deploy/systemd/sysusers.conf",
+        "deploy/systemd/tmpfiles.conf",
         "deploy/systemd/baseline-exporter.service",
     ] {
         let text =
@@ -425,5 +426,6 @@ fn by_hand(machine: &Machine) {
     }
     machine.sh("sed -i /^baseline-exporter:/d /etc/passwd /etc/shadow /etc/group /etc/gshadow");
     machine.sh(&format!("cd /root/checkout\n{}", readme("### By hand")));
+    machine.sh("test -d /var/lib/baseline-exporter");
     all_hold_but(&Server::of(machine, SERVICE, PORT), UNNAMED, &[]);
 }
