@@ -8,7 +8,8 @@ mod units;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use data_encoding::BASE64;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
 use self::html::Html;
@@ -58,7 +59,7 @@ pub fn runbook_url(url: &str) -> Result<String, String> {
 
 /// The Content-Security-Policy of the page: its own style and icon, and nothing else.
 pub fn content_security_policy() -> String {
-    let hash = BASE64.encode(&Sha256::digest(STYLE));
+    let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     format!(
         "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; \
          form-action 'none'; frame-ancestors 'none'"
@@ -555,7 +556,7 @@ mod tests {
         let page = page_of(&crate::report::tests::unknown());
         let (_, rest) = page.split_once("<style>").unwrap();
         let (style, _) = rest.split_once("</style>").unwrap();
-        let hash = BASE64.encode(&Sha256::digest(style));
+        let hash = BASE64_STANDARD.encode(Sha256::digest(style));
         assert!(content_security_policy().contains(&format!("'sha256-{hash}'")));
         assert!(!page.contains(" style="));
     }

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use data_encoding::BASE64;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::machine::Machine;
@@ -157,7 +158,7 @@ impl Browser {
     /// Keeps a picture of what the window shows.
     pub fn picture(&mut self, path: &Path) {
         let answer = self.call("Page.captureScreenshot", &json!({"format": "png"}));
-        let png = BASE64.decode(answer["data"].as_str().unwrap().as_bytes());
+        let png = BASE64_STANDARD.decode(answer["data"].as_str().unwrap().as_bytes());
         std::fs::write(path, png.unwrap()).unwrap();
     }
 

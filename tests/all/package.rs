@@ -305,33 +305,67 @@ fn deployment(machine: &Machine) {
     machine.systemctl(&["daemon-reload"]);
 }
 
+const SOCKET_UNIT: &str = include_str!("../../deploy/systemd/baseline-exporter.socket");
+
+/// What the comments of the socket unit say: the line of the flags, and the commands.
+fn socket_steps() -> (String, String) {
+    let unit = SOCKET_UNIT;
+    let (use_it, _) = unit.split_once("# A service that").expect(unit);
+    let mut steps = use_it
+        .lines()
+        .filter_map(|line| line.strip_prefix("#     "));
+    let arguments = steps.next().expect(unit);
+    (
+        format!("{arguments}\n"),
+        steps.collect::<Vec<_>>().join("\n"),
+    )
+}
+
 /// By the comments of the socket unit: systemd listens, the first scrape starts the exporter, and none is refused
 /// while it is away.
 fn by_socket(machine: &Machine) {
-    let unit = include_str!("../../deploy/systemd/baseline-exporter.socket");
-    let steps: Vec<_> = unit
-        .lines()
-        .filter_map(|line| line.strip_prefix("#     "))
-        .collect();
-    let [arguments, commands @ ..] = &steps[..] else {
-        panic!("{unit}")
-    };
-    let (arguments, _) = arguments.split_once(" #").unwrap();
     let defaults = "/etc/default/baseline-exporter";
     let before = machine.read_file(defaults);
-    machine.write_file(defaults, &format!("{}\n", arguments.trim_end()));
-    machine.sh(&commands.join("\n"));
+    let (arguments, commands) = socket_steps();
+    machine.write_file(defaults, &arguments);
+    machine.sh(&commands);
     assert_eq!(machine.property(SERVICE, "ActiveState"), "inactive");
     let exporter = Server::of(machine, SERVICE, PORT);
     all_hold_but(&exporter, DEPLOYMENT, &[]);
     assert_eq!(machine.property(SERVICE, "TriggeredBy"), SOCKET);
     machine.systemctl(&["restart", "--no-block", SERVICE]);
     exporter.scrape();
+    mended_behind_the_socket(machine);
 
     machine.write_file(defaults, &before);
     machine.systemctl(&["disable", "--quiet", "--now", SOCKET]);
     machine.systemctl(&["restart", SERVICE]);
     Server::of(machine, SERVICE, PORT).scrape();
+}
+
+/// After a mistake in the baseline, with which systemd started the service in vain, it comes back by the commands
+/// that the comments of the socket unit end with, whether systemd has given up or not.
+fn mended_behind_the_socket(machine: &Machine) {
+    let baseline = machine.read_file(BASELINE);
+    machine.write_file(BASELINE, "deployment: [\n");
+    machine.systemctl(&["stop", SERVICE]);
+    let waits = machine.connect(PORT).unwrap();
+    wait_for("the start to fail", PATIENCE, || {
+        match machine.property(SERVICE, "Result") {
+            result if result == "exit-code" => Ok(()),
+            result => Err(result),
+        }
+    });
+    drop(waits);
+    machine.write_file(BASELINE, &baseline);
+    let (_, mend) = SOCKET_UNIT.split_once("The mistake mended:").unwrap();
+    let commands: Vec<_> = mend
+        .lines()
+        .filter_map(|line| line.strip_prefix("#     "))
+        .collect();
+    machine.sh(&commands.join("\n"));
+    all_hold_but(&Server::of(machine, SERVICE, PORT), DEPLOYMENT, &[]);
+    assert_eq!(machine.property(SOCKET, "ActiveState"), "active");
 }
 
 /// A later version: it is the new program that runs, and the administrator's files are as they were.
@@ -375,10 +409,34 @@ fn remove(machine: &Machine) {
     let status = machine.try_run(&["systemctl", "start", SERVICE]);
     assert!(!status.status.success(), "{status}");
 
+    come_back_by_socket(machine);
     machine.sh("apt-get --yes purge baseline-exporter");
     let left = machine.try_run(&["dpkg", "-L", "baseline-exporter"]);
     assert!(!left.status.success(), "{left}");
     machine.run(&["getent", "passwd", "baseline-exporter"]);
+}
+
+/// Installed again after a removal, a socket that somebody had enabled listens as before; removed once more, it
+/// is left enabled for the purge.
+fn come_back_by_socket(machine: &Machine) {
+    let install = "export DEBIAN_FRONTEND=noninteractive
+        apt-get --yes -o Dpkg::Options::=--force-confold install /mnt/package/new/*.deb";
+    machine.sh(install);
+    assert_eq!(machine.property(SOCKET, "UnitFileState"), "disabled");
+    let defaults = "/etc/default/baseline-exporter";
+    let before = machine.read_file(defaults);
+    let (arguments, commands) = socket_steps();
+    machine.write_file(defaults, &arguments);
+    machine.sh(&commands);
+    machine.sh("apt-get --yes remove baseline-exporter");
+
+    machine.sh(install);
+    assert_eq!(machine.property(SOCKET, "UnitFileState"), "enabled");
+    assert_eq!(machine.property(SOCKET, "ActiveState"), "active");
+    all_hold_but(&Server::of(machine, SERVICE, PORT), DEPLOYMENT, &[]);
+
+    machine.write_file(defaults, &before);
+    machine.sh("apt-get --yes remove baseline-exporter");
 }
 
 /// From a checkout, by the commands of the README.
@@ -386,6 +444,7 @@ fn by_hand(machine: &Machine) {
     for file in [
         "deploy/debian/baseline.yml",
         "deploy/systemd/sysusers.conf",
+        "deploy/systemd/tmpfiles.conf",
         "deploy/systemd/baseline-exporter.service",
     ] {
         let text =
@@ -394,5 +453,6 @@ fn by_hand(machine: &Machine) {
     }
     machine.sh("sed -i /^baseline-exporter:/d /etc/passwd /etc/shadow /etc/group /etc/gshadow");
     machine.sh(&format!("cd /root/checkout\n{}", readme("### By hand")));
+    machine.sh("test -d /var/lib/baseline-exporter");
     all_hold_but(&Server::of(machine, SERVICE, PORT), UNNAMED, &[]);
 }
