@@ -212,6 +212,7 @@ fn is_as_packaged(machine: &Machine, exporter: &Server<'_>) {
         assert!(status.contains(line), "{line}: {status}");
     }
     assert!(!status.contains("Uid:\t0\t"), "{status}");
+    links_lead_somewhere(machine);
     machine.sh("gzip --test /usr/share/man/man1/baseline-exporter.1.gz
         bash -n /usr/share/bash-completion/completions/baseline-exporter
         test -f /usr/share/doc/baseline-exporter/runbook.md
@@ -245,10 +246,36 @@ fn tries_again_only_what_may_pass(machine: &Machine) {
     machine.systemctl(&["start", SERVICE]);
 }
 
+/// What the texts of the package link to is in it, at the place that the link names.
+fn links_lead_somewhere(machine: &Machine) {
+    let documents = "/usr/share/doc/baseline-exporter";
+    let texts = machine.sh(&format!("find {documents} -name '*.md'"));
+    let mut links = 0;
+    for path in texts.lines() {
+        let directory = machine.run(&["dirname", machine.run(&["realpath", path]).trim_end()]);
+        let text = machine.read_file(path);
+        let markdown = text.split("](").skip(1);
+        let markdown = markdown.filter_map(|rest| Some(rest.split_once(')')?.0));
+        let html = text.split("<img src=\"").skip(1);
+        let html = html.filter_map(|rest| Some(rest.split_once('"')?.0));
+        for link in markdown.chain(html) {
+            let file = link.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains(':') {
+                continue;
+            }
+            let target = format!("{}/{file}", directory.trim_end());
+            let found = machine.try_run(&["test", "-e", &target]);
+            assert!(found.status.success(), "{path}: {link}");
+            links += 1;
+        }
+    }
+    assert!(links > 0, "{texts}");
+}
+
 /// The deployment's own baseline: what the default level cannot tell is unknown, and each level tells its part.
 fn deployment(machine: &Machine) {
     machine.sh(&format!(
-        "cp /usr/share/doc/baseline-exporter/examples/deploy/baseline-quantum-trader.yml {BASELINE}
+        "cp /usr/share/doc/baseline-exporter/deploy/baseline-quantum-trader.yml {BASELINE}
         systemctl reload {SERVICE}"
     ));
     let exporter = &Server::of(machine, SERVICE, PORT);
