@@ -44,14 +44,14 @@ impl<'a> Classic<'a> {
 
 impl Write for Classic<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Nearly all that comes is a part of a sample, or the end of its line.
-        if self.comment.is_none() {
-            let is_comment = self.at_line_start && text.starts_with('#');
-            if text == "\n" || (!is_comment && !text.as_bytes().contains(&b'\n')) {
-                self.at_line_start = text == "\n" || (self.at_line_start && text.is_empty());
+        // Nearly all that comes is a part of a sample: of those a line ends where the part does, for the
+        // encoder escapes what is within a label's value.
+        if self.comment.is_none() && !(self.at_line_start && text.starts_with('#')) {
+            if let Some(last) = text.as_bytes().last() {
+                self.at_line_start = *last == b'\n';
                 self.out.push_str(text);
-                return Ok(());
             }
+            return Ok(());
         }
         for part in text.split_inclusive('\n') {
             if self.at_line_start && part.starts_with('#') {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs::{self, FileType};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -51,9 +52,9 @@ const WITH_FILE: [&str; 5] = ["service", "socket", "target", "timer", "path"];
 /// How a file stood when it was read.
 type Stamp = (u64, u64, u64, i64, i64, i64, i64);
 
-/// Keeps what was read of files that have not changed since.
+/// Keeps what was read of files that have not changed since, by their paths.
 #[derive(Debug, Default)]
-pub struct Cache(Mutex<HashMap<PathBuf, Kept>>);
+pub struct Cache(Mutex<HashMap<OsString, Kept>>);
 
 /// What a file said, and how it stood then.
 type Kept = (Stamp, Arc<Vec<Entry>>);
@@ -78,9 +79,9 @@ struct Tree {
     /// What could not be read beside the unit files.
     unreadable: Vec<String>,
     /// What was known of files before this look.
-    before: HashMap<PathBuf, Kept>,
+    before: HashMap<OsString, Kept>,
     /// The same of those that this look needed: what is gone is forgotten.
-    after: RefCell<HashMap<PathBuf, Kept>>,
+    after: RefCell<HashMap<OsString, Kept>>,
 }
 
 /// Every reference that leads nowhere, from the watched units, and from any unit to a retired one;
@@ -162,7 +163,7 @@ impl Tree {
                 continue;
             }
             let files = self.files_of(&unit);
-            applied.extend(files.iter().copied());
+            applied.extend(files.iter().map(|file| file.as_os_str()));
             let look = &mut |reference: Reference<'_>| {
                 if is_watched_instance(&reference.to) && looked_at.insert(reference.to.clone()) {
                     units.insert(reference.to.clone());
@@ -177,7 +178,7 @@ impl Tree {
         // Drop-ins of units that have no file, or not yet: who wants a unit gone, wants it gone here too.
         for (unit, drop_ins) in &self.drop_ins {
             for (_, file) in drop_ins.values() {
-                if systemd.retired.is_empty() || applied.contains(file) {
+                if systemd.retired.is_empty() || applied.contains(file.as_os_str()) {
                     continue;
                 }
                 let look = &mut |reference: Reference<'_>| {
@@ -445,12 +446,12 @@ impl Tree {
             stood.ctime(),
             stood.ctime_nsec(),
         );
-        let entries = match self.before.get(path) {
+        let entries = match self.before.get(path.as_os_str()) {
             Some((kept, entries)) if *kept == stamp => entries.clone(),
             _ => Arc::new(reader::read(&fs::read(path).map_err(unreadable)?)),
         };
         let kept = (stamp, entries.clone());
-        self.after.borrow_mut().insert(path.to_owned(), kept);
+        self.after.borrow_mut().insert(path.into(), kept);
         Ok(entries)
     }
 
