@@ -380,7 +380,7 @@ impl Routes {
             // A scraper that keeps its connection makes no handshake, which would look at them.
             let tls_files = async {
                 match (&web.tls, kind.content) {
-                    (Some(tls), Content::Metrics(_)) => Some(tls.refresh().await),
+                    (Some(tls), Content::Metrics(_)) => Some(tls.refresh(deadline.into()).await),
                     _ => None,
                 }
             };

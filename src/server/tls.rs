@@ -239,23 +239,24 @@ impl Tls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         // Whatever comes of it: no reason to keep scrapers out.
-        self.refresh().await;
+        self.refresh(Instant::now() + LOOK).await;
         let config = self.state.loaded().config.clone();
         TlsAcceptor::from(config).accept(stream).await
     }
 
-    /// Takes over files that changed. False if they could not be used, or looked at in time, so
-    /// that older ones still are.
-    pub async fn refresh(&self) -> bool {
+    /// Takes over files that changed. False if they could not be used, or looked at by `deadline`,
+    /// so that older ones still are.
+    pub async fn refresh(&self, deadline: Instant) -> bool {
         let state = self.state.clone();
         let refresh = move || state.refresh();
-        let deadline = Instant::now() + LOOK;
+        let deadline = deadline.min(Instant::now() + LOOK);
         let looked = self.workers.run_one("TLS files", deadline, refresh).await;
         if looked.is_none() {
-            let seconds = LOOK.as_secs();
-            self.state.loaded().keep(format!(
-                "looking at the TLS files took longer than {seconds} s: see whether a file system hangs"
-            ));
+            self.state.loaded().keep(
+                "looking at the TLS files took too long: see whether a file system hangs, or \
+                 threads have run out"
+                    .to_owned(),
+            );
         }
         self.state.loaded().fault.is_none()
     }
