@@ -75,6 +75,7 @@ fn look_at_incident(browser: &mut Browser, what: &str) {
     for view in [DESK, PHONE] {
         look(browser, what, view);
         above_the_fold(browser, &format!("{what}, {view:?}"));
+        is_accessible(browser);
     }
 }
 
@@ -214,6 +215,7 @@ fn the_page_is_seen_as_it_is_meant() {
     });
     for view in [DESK, PHONE] {
         look(browser, "many", view);
+        is_accessible(browser);
     }
 
     keep_for_the_readme();

@@ -1,5 +1,6 @@
 //! Waiting for a condition.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 /// Longer than anything on a machine should take, however busy its host: also than it takes a quick
@@ -7,9 +8,9 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Calls `look` until it gives a value. What it said instead the last time is part of the panic
-/// that ends the waiting after `limit`.
+/// that ends the waiting after `limit`, and not written out before.
 #[track_caller]
-pub fn wait_for<T>(what: &str, limit: Duration, look: impl Fn() -> Result<T, String>) -> T {
+pub fn wait_for<T, E: Display>(what: &str, limit: Duration, look: impl Fn() -> Result<T, E>) -> T {
     let start = Instant::now();
     loop {
         match look() {

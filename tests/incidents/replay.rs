@@ -1,10 +1,10 @@
 //! One incident from its beginning to its end: injected, paged, repaired, resolved.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
 use serde_json::Value;
 
@@ -172,6 +172,18 @@ impl Machine {
     }
 }
 
+/// What was seen, and beside it what `check` says once this is shown.
+struct Seen<'r, 'm> {
+    text: String,
+    replay: &'r Replay<'m>,
+}
+
+impl fmt::Display for Seen<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.text, self.replay.check())
+    }
+}
+
 /// An incident under way.
 pub struct Replay<'m> {
     name: &'static str,
@@ -225,11 +237,7 @@ impl<'m> Replay<'m> {
             if watched && quiet && told["result"].as_array().is_some_and(|all| !all.is_empty()) {
                 Ok(())
             } else {
-                Err(format!(
-                    "watched: {watched}, alerts: {:?}\n{}",
-                    replay.alerts(),
-                    replay.check()
-                ))
+                Err(replay.seen(format!("watched: {watched}, alerts: {:?}", replay.alerts())))
             }
         });
         replay
@@ -252,6 +260,11 @@ impl<'m> Replay<'m> {
 
     fn check(&self) -> String {
         self.look().to_string()
+    }
+
+    /// What is awaited still, for who reads of a failure.
+    fn seen(&self, text: String) -> Seen<'_, 'm> {
+        Seen { text, replay: self }
     }
 
     /// Breaks the host.
@@ -279,11 +292,10 @@ impl<'m> Replay<'m> {
             if missing.is_empty() {
                 Ok(())
             } else {
-                Err(format!(
-                    "missing {missing:#?}\ncame {told:#?}\n{:#?}\n{}",
-                    self.alerts(),
-                    self.check()
-                ))
+                Err(self.seen(format!(
+                    "missing {missing:#?}\ncame {told:#?}\n{:#?}",
+                    self.alerts()
+                )))
             }
         });
         for page in &new {
@@ -427,10 +439,7 @@ impl<'m> Replay<'m> {
             if notices >= self.expected.len() && left.is_empty() {
                 Ok(())
             } else {
-                Err(format!(
-                    "{notices} resolved notices, left {left:#?}\n{}",
-                    self.check()
-                ))
+                Err(self.seen(format!("{notices} resolved notices, left {left:#?}")))
             }
         });
         let told = self.told();
@@ -462,11 +471,11 @@ impl<'m> Replay<'m> {
     pub fn all_is_well(&self) {
         wait_for(&format!("{}: all to be well", self.name), PATIENCE, || {
             self.only_expected(&self.told());
-            let (alerts, check) = (self.alerts(), self.look());
-            if alerts.is_empty() && check.status.success() {
+            let alerts = self.alerts();
+            if alerts.is_empty() && self.look().status.success() {
                 Ok(())
             } else {
-                Err(format!("{alerts:#?}\n{check}"))
+                Err(self.seen(format!("{alerts:#?}")))
             }
         });
     }
