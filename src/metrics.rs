@@ -1,7 +1,7 @@
 //! Every metric: name, type, labels and help text.
 
-mod classic;
 mod dependencies;
+mod writer;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,7 +16,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use classic::Classic;
+use writer::Classic;
 
 use crate::findings::{Findings, Status, failed_units, judge};
 use crate::observation::{Observation, Observed, Units};
