@@ -96,7 +96,7 @@ impl Status {
 }
 
 /// One watched unit against the baseline.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Judged {
     /// The unit.
     pub unit: Arc<Unit>,
@@ -173,6 +173,26 @@ impl Judged {
             .iter()
             .find(|(cause, _)| *cause == "dependency")
             .map(|(_, detail)| detail.as_str())
+    }
+
+    /// True if the other is the same unit in the same state, and was found to be the same.
+    pub fn is_told_like(&self, other: &Self) -> bool {
+        let Self {
+            unit,
+            expected,
+            tier,
+            because,
+            deviations,
+            causes,
+            clue,
+        } = self;
+        Arc::ptr_eq(unit, &other.unit)
+            && *expected == other.expected
+            && *tier == other.tier
+            && *because == other.because
+            && *deviations == other.deviations
+            && *causes == other.causes
+            && *clue == other.clue
     }
 
     /// True if the baseline wants it running or active.

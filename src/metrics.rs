@@ -1,6 +1,7 @@
 //! Every metric: name, type, labels and help text.
 
 mod dependencies;
+mod kept;
 mod units;
 mod writer;
 
@@ -17,7 +18,10 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use writer::Classic;
+use units::States;
+use writer::Writer;
+
+pub use kept::Kept;
 
 use crate::findings::{Findings, Status, failed_units, judge};
 use crate::observation::{Observation, Units};
@@ -46,25 +50,26 @@ const MANAGER_STATES: [&str; 6] = [
 ];
 
 /// The whole exposition of one observation. `tls_files` is whether the server's TLS files are used
-/// as they are on disk, `None` if it has none; `room` is how long the last exposition was.
+/// as they are on disk, `None` if it has none; `kept` is what the last exposition left; `room` is how
+/// long it was.
 pub fn encode(
     observation: &Arc<Observation>,
     tls_files: Option<bool>,
+    kept: &Kept,
     format: Format,
     room: usize,
 ) -> String {
     let mut registry = Registry::default();
     let findings = judge(observation);
+    let texts = kept.texts(&findings.units);
     registry.register_collector(Box::new(Exposition {
         observation: observation.clone(),
         findings,
         tls_files,
     }));
     let mut out = String::with_capacity(room);
-    let written = match format {
-        Format::OpenMetrics => text::encode(&mut out, &registry),
-        Format::Text => text::encode(&mut Classic::new(&mut out), &registry),
-    };
+    let mut writer = Writer::new(&mut out, format, &texts);
+    let written = text::encode(&mut writer, &registry);
     // Writing to a string cannot fail, and nothing here returns an error of its own.
     debug_assert!(written.is_ok());
     out
@@ -129,7 +134,11 @@ impl Collector for Exposition {
         )?;
         encode_findings(&mut families, &self.findings, units.is_ok())?;
         if let Ok(units) = units {
-            units::encode(&mut families, units)?;
+            // Their texts come from what is kept.
+            units::encode(&mut families, &[])?;
+            let (judged, now) = (&self.findings.units, units.now.monotonic);
+            units::state_seconds(&mut families, judged, States::Current, now)?;
+            units::moving(&mut families, units)?;
             encode_host(&mut families, units)?;
         }
         dependencies::encode(&mut families, &self.observation)?;
@@ -314,60 +323,7 @@ fn encode_findings(families: &mut Families<'_>, findings: &Findings, known: bool
     }
     families.gauge("baseline_units_running", "Of the services that the baseline wants running, those that run (a oneshot that ended well does)", |m| {
         gauge(m, &NONE, u64::try_from(findings.running.0).unwrap_or(u64::MAX))
-    })?;
-    families.gauge("baseline_unit_expected", "1: what the baseline expects of the unit, and the tier of its alerts (1 pages, 2 opens a ticket, 3 shows on the dashboard)", |m| {
-        for judged in &findings.units {
-            let tier = ["1", "2", "3"][usize::from(judged.tier.clamp(1, 3) - 1)];
-            let labels = [("name", &*judged.unit.name), ("expected", judged.expected), ("tier", tier)];
-            gauge(m, &labels, 1)?;
-        }
-        Ok(())
-    })?;
-    families.gauge(
-        "baseline_unit_starts_at_boot",
-        "1 if the next boot starts the unit that should run or be active: its file is enabled, or another unit pulls it in (D-Bus: Unit.WantedBy, RequiredBy, BoundBy, UpheldBy, TriggeredBy)",
-        |m| {
-            for judged in findings.units.iter().filter(|judged| judged.should_be_up()) {
-                if let Some(starts) = judged.unit.starts_at_boot() {
-                    gauge(m, &[("name", &*judged.unit.name)], u32::from(starts))?;
-                }
-            }
-            Ok(())
-        },
-    )?;
-    families.gauge(
-        "baseline_unit_deviation",
-        "1 if the unit differs from what is expected of it in this way",
-        |m| {
-            for judged in &findings.units {
-                for (deviation, is) in &judged.deviations {
-                    let labels = [
-                        ("name", &*judged.unit.name),
-                        ("deviation", deviation.word()),
-                    ];
-                    gauge(m, &labels, u32::from(*is))?;
-                }
-            }
-            Ok(())
-        },
-    )?;
-    families.gauge(
-        "baseline_unit_cause",
-        "1 for each suspected cause of a unit's deviation; detail is what it is about, if anything",
-        |m| {
-            for judged in &findings.units {
-                for (cause, detail) in &judged.causes {
-                    let labels = [
-                        ("name", &*judged.unit.name),
-                        ("cause", cause),
-                        ("detail", detail),
-                    ];
-                    gauge(m, &labels, 1)?;
-                }
-            }
-            Ok(())
-        },
-    )
+    })
 }
 
 fn encode_host(families: &mut Families<'_>, units: &Units) -> fmt::Result {
@@ -375,7 +331,7 @@ fn encode_host(families: &mut Families<'_>, units: &Units) -> fmt::Result {
         let mut counts = units.others.counts.clone();
         // An alias is watched beside its unit, and is no unit of its own.
         let mut counted = HashSet::new();
-        for unit in units::watched(units).filter(|unit| unit.loaded && counted.insert(&unit.id)) {
+        for unit in units.watched.iter().map(|observed| &observed.unit).filter(|unit| unit.loaded && counted.insert(&unit.id)) {
             *counts.entry(unit.active_state.clone()).or_default() += 1;
         }
         for state in ACTIVE_STATES {
@@ -476,7 +432,7 @@ pub mod tests {
 
     use super::*;
     use crate::baseline::Baseline;
-    use crate::observation::{LastReload, Took};
+    use crate::observation::{LastReload, Observed, Took};
     use crate::probe::hostname::{self, Answer, Lookup, Persistence, Resolver};
     use crate::probe::redis::{self, Failure, Phase, Redis};
     use crate::probe::unit_files::{self, Dangling, Difference, Drift, Effect, Why};
@@ -824,7 +780,7 @@ unit_files: {snapshot: /var/lib/snapshot}
 
     /// As a server with TLS tells it.
     fn encode(observation: &Arc<Observation>, format: Format, room: usize) -> String {
-        super::encode(observation, Some(true), format, room)
+        super::encode(observation, Some(true), &Kept::default(), format, room)
     }
 
     #[test]

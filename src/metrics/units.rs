@@ -3,31 +3,89 @@
 use std::fmt;
 
 use super::{Families, counter, gauge};
+use crate::findings::Judged;
 use crate::observation::{Observed, Units};
 use crate::systemd::exit;
 use crate::systemd::unit::{Unit, micros_as_seconds};
 
-/// What is told of each watched unit.
-pub fn encode(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+/// What is told of units and stays as it is until the unit, or what is found of it, changes; but of
+/// the time in each state, see [`state_seconds`].
+pub fn encode(families: &mut Families<'_>, units: &[Judged]) -> fmt::Result {
+    encode_findings(families, units)?;
     encode_states(families, units)?;
     encode_times(families, units)?;
     encode_counters(families, units)?;
     encode_services(families, units)?;
     encode_jobs(families, units)?;
-    encode_usage(families, units)?;
     encode_timers_and_sockets(families, units)
 }
 
-pub fn watched(units: &Units) -> impl Iterator<Item = &Unit> {
-    units.watched.iter().map(|observed| &*observed.unit)
+fn each(units: &[Judged]) -> impl Iterator<Item = &Unit> {
+    units.iter().map(|judged| &*judged.unit)
 }
 
-fn encode_states(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+fn encode_findings(families: &mut Families<'_>, units: &[Judged]) -> fmt::Result {
+    families.gauge("baseline_unit_expected", "1: what the baseline expects of the unit, and the tier of its alerts (1 pages, 2 opens a ticket, 3 shows on the dashboard)", |m| {
+        for judged in units {
+            let tier = ["1", "2", "3"][usize::from(judged.tier.clamp(1, 3) - 1)];
+            let labels = [("name", &*judged.unit.name), ("expected", judged.expected), ("tier", tier)];
+            gauge(m, &labels, 1)?;
+        }
+        Ok(())
+    })?;
+    families.gauge(
+        "baseline_unit_starts_at_boot",
+        "1 if the next boot starts the unit that should run or be active: its file is enabled, or another unit pulls it in (D-Bus: Unit.WantedBy, RequiredBy, BoundBy, UpheldBy, TriggeredBy)",
+        |m| {
+            for judged in units.iter().filter(|judged| judged.should_be_up()) {
+                if let Some(starts) = judged.unit.starts_at_boot() {
+                    gauge(m, &[("name", &*judged.unit.name)], u32::from(starts))?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "baseline_unit_deviation",
+        "1 if the unit differs from what is expected of it in this way",
+        |m| {
+            for judged in units {
+                for (deviation, is) in &judged.deviations {
+                    let labels = [
+                        ("name", &*judged.unit.name),
+                        ("deviation", deviation.word()),
+                    ];
+                    gauge(m, &labels, u32::from(*is))?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "baseline_unit_cause",
+        "1 for each suspected cause of a unit's deviation; detail is what it is about, if anything",
+        |m| {
+            for judged in units {
+                for (cause, detail) in &judged.causes {
+                    let labels = [
+                        ("name", &*judged.unit.name),
+                        ("cause", cause),
+                        ("detail", detail),
+                    ];
+                    gauge(m, &labels, 1)?;
+                }
+            }
+            Ok(())
+        },
+    )
+}
+
+fn encode_states(families: &mut Families<'_>, units: &[Judged]) -> fmt::Result {
     families.gauge(
         "systemd_unit_state",
         "1 for the current ActiveState, 0 for the others (D-Bus: Unit.ActiveState)",
         |m| {
-            for unit in watched(units) {
+            for unit in each(units) {
                 for (state, _, _) in unit.tallies(0) {
                     let labels = [
                         ("name", &*unit.name),
@@ -44,7 +102,7 @@ fn encode_states(families: &mut Families<'_>, units: &Units) -> fmt::Result {
         "systemd_unit_sub_state",
         "1: the current SubState; auto-restart is how a restart loop looks (D-Bus: Unit.SubState)",
         |m| {
-            for unit in watched(units) {
+            for unit in each(units) {
                 gauge(
                     m,
                     &[("name", &*unit.name), ("sub_state", &unit.sub_state)],
@@ -58,7 +116,7 @@ fn encode_states(families: &mut Families<'_>, units: &Units) -> fmt::Result {
         "systemd_unit_load_state",
         "1: the current LoadState (D-Bus: Unit.LoadState)",
         |m| {
-            for unit in watched(units) {
+            for unit in each(units) {
                 gauge(
                     m,
                     &[("name", &*unit.name), ("load_state", &unit.load_state)],
@@ -72,7 +130,7 @@ fn encode_states(families: &mut Families<'_>, units: &Units) -> fmt::Result {
         "systemd_unit_file_state",
         "1: the current enablement; none without a unit file (read from disk, as systemctl list-unit-files does)",
         |m| {
-            for unit in watched(units) {
+            for unit in each(units) {
                 if let Some(file_state) = &unit.file_state {
                     gauge(m, &[("name", &*unit.name), ("file_state", file_state)], 1)?;
                 }
@@ -84,7 +142,7 @@ fn encode_states(families: &mut Families<'_>, units: &Units) -> fmt::Result {
         "systemd_unit_info",
         "1: Type= of a service or a mount (D-Bus: Service.Type, Mount.Type)",
         |m| {
-            for unit in watched(units).filter(|unit| matches!(unit.suffix(), "service" | "mount")) {
+            for unit in each(units).filter(|unit| matches!(unit.suffix(), "service" | "mount")) {
                 let (service, mount) = if unit.suffix() == "service" {
                     (&*unit.kind, "")
                 } else {
@@ -102,23 +160,23 @@ fn encode_states(families: &mut Families<'_>, units: &Units) -> fmt::Result {
         },
     )?;
     families.gauge("systemd_unit_need_daemon_reload", "1 if the unit's file changed since systemd read it; noticed with the next comparison (D-Bus: Unit.NeedDaemonReload)", |m| {
-        for unit in watched(units) {
+        for unit in each(units) {
             gauge(m, &[("name", &*unit.name)], u32::from(unit.need_daemon_reload))?;
         }
         Ok(())
     })
 }
 
-fn encode_times(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+fn encode_times(families: &mut Families<'_>, units: &[Judged]) -> fmt::Result {
     families.gauge("systemd_unit_state_change_timestamp_seconds", "When the current state was entered, in seconds since the epoch; 0 if it never changed (D-Bus: Unit.StateChangeTimestamp)", |m| {
-        for unit in watched(units) {
+        for unit in each(units) {
             let at = micros_as_seconds(unit.stamps.state_change.realtime);
             gauge(m, &[("name", &*unit.name)], at)?;
         }
         Ok(())
     })?;
     families.gauge("systemd_unit_start_time_seconds", "When the service became active, in seconds since the epoch; 0 while it is not (D-Bus: Unit.ActiveEnterTimestamp)", |m| {
-        for unit in watched(units).filter(|unit| unit.suffix() == "service") {
+        for unit in each(units).filter(|unit| unit.suffix() == "service") {
             let active = unit.active_state == "active";
             let at = if active { unit.stamps.active_enter.realtime } else { 0 };
             let labels = [("name", &*unit.name), ("type", unit.suffix())];
@@ -151,7 +209,7 @@ fn encode_times(families: &mut Families<'_>, units: &Units) -> fmt::Result {
     ];
     for (name, help, of) in times {
         families.gauge(name, help, |m| {
-            for unit in watched(units) {
+            for unit in each(units) {
                 let labels = [("name", &*unit.name), ("type", unit.suffix())];
                 gauge(m, &labels, micros_as_seconds(of(unit)))?;
             }
@@ -161,22 +219,13 @@ fn encode_times(families: &mut Families<'_>, units: &Units) -> fmt::Result {
     Ok(())
 }
 
-fn encode_counters(families: &mut Families<'_>, units: &Units) -> fmt::Result {
-    let now = units.now.monotonic;
-    families.counter("systemd_unit_state_seconds", "Time spent in each ActiveState since watching began, in seconds, from systemd's own time stamps", |m| {
-        for unit in watched(units) {
-            for (state, seconds, _) in unit.tallies(now) {
-                counter(m, &[("name", &*unit.name), ("state", state)], seconds)?;
-            }
-        }
-        Ok(())
-    })?;
+fn encode_counters(families: &mut Families<'_>, units: &[Judged]) -> fmt::Result {
     families.counter(
         "systemd_unit_state_entries",
         "Times each ActiveState was entered since watching began",
         |m| {
-            for unit in watched(units) {
-                for (state, _, entries) in unit.tallies(now) {
+            for unit in each(units) {
+                for (state, _, entries) in unit.tallies(0) {
                     counter(m, &[("name", &*unit.name), ("state", state)], entries)?;
                 }
             }
@@ -187,7 +236,7 @@ fn encode_counters(families: &mut Families<'_>, units: &Units) -> fmt::Result {
         "systemd_unit_activations",
         "Starts seen since watching began, by hand and automatic ones (D-Bus: Unit.InvocationID)",
         |m| {
-            for unit in watched(units) {
+            for unit in each(units) {
                 counter(m, &[("name", &*unit.name)], unit.activations)?;
             }
             Ok(())
@@ -195,8 +244,8 @@ fn encode_counters(families: &mut Families<'_>, units: &Units) -> fmt::Result {
     )
 }
 
-fn encode_services(families: &mut Families<'_>, units: &Units) -> fmt::Result {
-    let services = || watched(units).filter_map(|unit| Some((unit, unit.service.as_ref()?)));
+fn encode_services(families: &mut Families<'_>, units: &[Judged]) -> fmt::Result {
+    let services = || each(units).filter_map(|unit| Some((unit, unit.service.as_ref()?)));
     families.counter("systemd_service_restart", "Automatic restarts since the last start by hand, as systemd counts them (D-Bus: Service.NRestarts)", |m| {
         for (unit, service) in services() {
             counter(m, &[("name", &*unit.name)], u64::from(service.n_restarts))?;
@@ -244,15 +293,90 @@ fn encode_services(families: &mut Families<'_>, units: &Units) -> fmt::Result {
 }
 
 /// When jobs last did their work.
-fn encode_jobs(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+fn encode_jobs(families: &mut Families<'_>, units: &[Judged]) -> fmt::Result {
     families.gauge("systemd_service_last_success_timestamp_seconds", "When a run of a service of Type=oneshot last ended with success, in seconds since the epoch; none while none is known (D-Bus: Unit.InactiveEnterTimestamp, ActiveEnterTimestamp with RemainAfterExit=)", |m| {
-        for unit in watched(units) {
+        for unit in each(units) {
             if let Some(service) = &unit.service && service.last_success != 0 {
                 gauge(m, &[("name", &*unit.name)], micros_as_seconds(service.last_success))?;
             }
         }
         Ok(())
     })
+}
+
+fn encode_timers_and_sockets(families: &mut Families<'_>, units: &[Judged]) -> fmt::Result {
+    let timers = || each(units).filter_map(|unit| Some((unit, unit.timer?)));
+    let sockets = || each(units).filter_map(|unit| Some((unit, unit.socket?)));
+    families.gauge("systemd_timer_last_trigger_seconds", "When the timer last elapsed, in seconds since the epoch; 0 if it never did (D-Bus: Timer.LastTriggerUSec)", |m| {
+        for (unit, timer) in timers() {
+            gauge(m, &[("name", &*unit.name)], micros_as_seconds(timer.last_trigger))?;
+        }
+        Ok(())
+    })?;
+    families.counter(
+        "systemd_socket_accepted_connections",
+        "Connections accepted (D-Bus: Socket.NAccepted)",
+        |m| {
+            for (unit, socket) in sockets() {
+                counter(m, &[("name", &*unit.name)], u64::from(socket.n_accepted))?;
+            }
+            Ok(())
+        },
+    )?;
+    families.gauge(
+        "systemd_socket_current_connections",
+        "Connections open now (D-Bus: Socket.NConnections)",
+        |m| {
+            for (unit, socket) in sockets() {
+                gauge(m, &[("name", &*unit.name)], socket.n_connections)?;
+            }
+            Ok(())
+        },
+    )?;
+    families.counter(
+        "systemd_socket_refused_connections",
+        "Connections refused (D-Bus: Socket.NRefused)",
+        |m| {
+            for (unit, socket) in sockets() {
+                counter(m, &[("name", &*unit.name)], u64::from(socket.n_refused))?;
+            }
+            Ok(())
+        },
+    )
+}
+
+/// Which of the states of a unit are told of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum States {
+    /// The one that it is in: its time runs.
+    Current,
+    /// All others.
+    Past,
+}
+
+/// The time in each state, in two parts of which only the smaller moves.
+pub fn state_seconds(
+    families: &mut Families<'_>,
+    units: &[Judged],
+    which: States,
+    now: u64,
+) -> fmt::Result {
+    families.counter("systemd_unit_state_seconds", "Time spent in each ActiveState since watching began, in seconds, from systemd's own time stamps", |m| {
+        for unit in each(units) {
+            for (state, seconds, _) in unit.tallies(now) {
+                if (unit.active_state == state) == (which == States::Current) {
+                    counter(m, &[("name", &*unit.name), ("state", state)], seconds)?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What moves without the unit: what it uses, and when its timer elapses next.
+pub fn moving(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+    encode_usage(families, units)?;
+    encode_next_triggers(families, units)
 }
 
 fn encode_usage(families: &mut Families<'_>, units: &Units) -> fmt::Result {
@@ -316,15 +440,13 @@ fn encode_usage(families: &mut Families<'_>, units: &Units) -> fmt::Result {
     Ok(())
 }
 
-fn encode_timers_and_sockets(families: &mut Families<'_>, units: &Units) -> fmt::Result {
-    let timers = || watched(units).filter_map(|unit| Some((unit, unit.timer?)));
-    let sockets = || watched(units).filter_map(|unit| Some((unit, unit.socket?)));
-    families.gauge("systemd_timer_last_trigger_seconds", "When the timer last elapsed, in seconds since the epoch; 0 if it never did (D-Bus: Timer.LastTriggerUSec)", |m| {
-        for (unit, timer) in timers() {
-            gauge(m, &[("name", &*unit.name)], micros_as_seconds(timer.last_trigger))?;
-        }
-        Ok(())
-    })?;
+fn encode_next_triggers(families: &mut Families<'_>, units: &Units) -> fmt::Result {
+    let timers = || {
+        units
+            .watched
+            .iter()
+            .filter_map(|Observed { unit, .. }| Some((unit, unit.timer?)))
+    };
     families.gauge("systemd_timer_next_trigger_timestamp_seconds", "When the timer will elapse next, in seconds since the epoch; none if it will not (D-Bus: Timer.NextElapseUSecRealtime, NextElapseUSecMonotonic)", |m| {
         for (unit, timer) in timers() {
             if let Some(next) = timer.next_trigger(units.now) {
@@ -332,35 +454,5 @@ fn encode_timers_and_sockets(families: &mut Families<'_>, units: &Units) -> fmt:
             }
         }
         Ok(())
-    })?;
-    families.counter(
-        "systemd_socket_accepted_connections",
-        "Connections accepted (D-Bus: Socket.NAccepted)",
-        |m| {
-            for (unit, socket) in sockets() {
-                counter(m, &[("name", &*unit.name)], u64::from(socket.n_accepted))?;
-            }
-            Ok(())
-        },
-    )?;
-    families.gauge(
-        "systemd_socket_current_connections",
-        "Connections open now (D-Bus: Socket.NConnections)",
-        |m| {
-            for (unit, socket) in sockets() {
-                gauge(m, &[("name", &*unit.name)], socket.n_connections)?;
-            }
-            Ok(())
-        },
-    )?;
-    families.counter(
-        "systemd_socket_refused_connections",
-        "Connections refused (D-Bus: Socket.NRefused)",
-        |m| {
-            for (unit, socket) in sockets() {
-                counter(m, &[("name", &*unit.name)], u64::from(socket.n_refused))?;
-            }
-            Ok(())
-        },
-    )
+    })
 }

@@ -1,11 +1,17 @@
-//! Prometheus text 0.0.4, made from the OpenMetrics that the encoder writes.
+//! The text that the encoder writes, on its way to the string: with what was kept of units, and as
+//! text 0.0.4 where that was asked for.
 
 use std::fmt::{self, Write};
 
-/// Turns OpenMetrics into text 0.0.4 on its way to the string: there a counter's `_total` belongs
-/// to the family's name too, and there is neither a unit nor an end mark.
-pub struct Classic<'a> {
+use super::Format;
+use super::kept::Texts;
+
+/// Adds the kept samples to their families, and turns OpenMetrics into text 0.0.4: there a counter's
+/// `_total` belongs to the family's name too, and there is neither a unit nor an end mark.
+pub struct Writer<'a> {
     out: &'a mut String,
+    format: Format,
+    kept: &'a Texts,
     /// The comment that is being written; `None` within a sample.
     comment: Option<String>,
     at_line_start: bool,
@@ -13,11 +19,13 @@ pub struct Classic<'a> {
     help: String,
 }
 
-impl<'a> Classic<'a> {
-    /// A writer of OpenMetrics that puts text 0.0.4 at the end of `out`.
-    pub fn new(out: &'a mut String) -> Self {
+impl<'a> Writer<'a> {
+    /// A writer of OpenMetrics that puts text of this format at the end of `out`.
+    pub fn new(out: &'a mut String, format: Format, kept: &'a Texts) -> Self {
         Self {
             out,
+            format,
+            kept,
             comment: None,
             at_line_start: true,
             help: String::new(),
@@ -25,24 +33,30 @@ impl<'a> Classic<'a> {
     }
 
     fn comment(&mut self, line: &str) -> fmt::Result {
-        if let Some(help) = line.strip_prefix("# HELP ") {
+        if self.format == Format::OpenMetrics {
+            writeln!(self.out, "{line}")?;
+        } else if let Some(help) = line.strip_prefix("# HELP ") {
             help.clone_into(&mut self.help);
-        } else if let Some((name, kind)) = line
+        }
+        if let Some((name, kind)) = line
             .strip_prefix("# TYPE ")
             .and_then(|line| line.split_once(' '))
         {
-            let total = if kind == "counter" { "_total" } else { "" };
-            let help = self.help.strip_prefix(name).unwrap_or("");
-            writeln!(
-                self.out,
-                "# HELP {name}{total}{help}\n# TYPE {name}{total} {kind}"
-            )?;
+            if self.format == Format::Text {
+                let total = if kind == "counter" { "_total" } else { "" };
+                let help = self.help.strip_prefix(name).unwrap_or("");
+                writeln!(
+                    self.out,
+                    "# HELP {name}{total}{help}\n# TYPE {name}{total} {kind}"
+                )?;
+            }
+            self.kept.add_samples(name, self.out);
         }
         Ok(())
     }
 }
 
-impl Write for Classic<'_> {
+impl Write for Writer<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // Nearly all that comes is a part of a sample: of those a line ends where the part does, for the
         // encoder escapes what is within a label's value.
@@ -84,10 +98,13 @@ mod tests {
         let classic = "# HELP a_total Starts.\n# TYPE a_total counter\na_total{name=\"#x\"} 1\n\
                        # HELP b Now.\n# TYPE b gauge\nb 2\n";
         let mut whole = String::new();
-        Classic::new(&mut whole).write_str(openmetrics).unwrap();
+        let kept = Texts::default();
+        Writer::new(&mut whole, Format::Text, &kept)
+            .write_str(openmetrics)
+            .unwrap();
         assert_eq!(whole, classic);
         let mut by_character = String::new();
-        let mut writer = Classic::new(&mut by_character);
+        let mut writer = Writer::new(&mut by_character, Format::Text, &kept);
         for character in openmetrics.chars() {
             writer.write_char(character).unwrap();
         }

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use super::flight::Flights;
 use super::{DEFAULT_LOOK, Server, negotiation};
 use crate::command_line::Output;
-use crate::metrics::{self, Format};
+use crate::metrics::{self, Format, Kept};
 use crate::observation::Observation;
 use crate::report::report;
 use crate::status_page::{self, Links};
@@ -113,6 +113,8 @@ pub struct Routes {
     bodies: Flights<Kind, Result<Arc<Body>, Refusal>>,
     /// The last body of each kind, not kept alive by this.
     latest: Arc<Mutex<Vec<Latest>>>,
+    /// Texts of units for the next scrape.
+    kept: Arc<Kept>,
     /// One for each body, from before its look until its last byte is out; `None` is no limit.
     places: Option<Arc<Semaphore>>,
 }
@@ -132,6 +134,7 @@ impl Routes {
             bodies: Flights::default(),
             places: (limit > 0).then(|| Arc::new(Semaphore::new(limit))),
             latest: Arc::default(),
+            kept: Arc::default(),
         }
     }
 
@@ -375,6 +378,7 @@ impl Routes {
         let latest = self.latest.clone();
         let web = self.server.web.borrow().clone();
         let links = self.server.links.clone();
+        let kept = self.kept.clone();
         async move {
             let place = place.transpose().map_err(|_| Refusal::TooMany)?;
             // A scraper that keeps its connection makes no handshake, which would look at them.
@@ -386,7 +390,7 @@ impl Routes {
             };
             let (observation, tls_files) = tokio::join!(look, tls_files);
             let observation = observation.ok_or(Refusal::Crashed)?;
-            let bytes = make(observation, kind, tls_files, links).await?;
+            let bytes = make(observation, kind, tls_files, links, kept).await?;
             let body = Arc::new(Body {
                 bytes,
                 _place: place,
@@ -421,10 +425,13 @@ async fn make(
     kind: Kind,
     tls_files: Option<bool>,
     links: Arc<Links>,
+    kept: Arc<Kept>,
 ) -> Result<Vec<u8>, Refusal> {
     let encode = move || {
         let text = match kind.content {
-            Content::Metrics(format) => metrics::encode(&observation, tls_files, format, ROOM),
+            Content::Metrics(format) => {
+                metrics::encode(&observation, tls_files, &kept, format, ROOM)
+            }
             Content::Page => status_page::page(&observation, &links, ROOM),
             Content::Report => report(&observation, Output::Json).0,
         };
