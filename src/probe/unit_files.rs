@@ -4,12 +4,14 @@
 mod drift;
 mod reader;
 mod references;
+mod stamps;
 
 pub use drift::{Difference, Drift};
 pub use references::Cache;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -90,7 +92,7 @@ pub async fn probe(
 ) -> UnitFiles {
     let look = {
         let (baseline, unit_path, cache) = (baseline.clone(), unit_path.clone(), cache.clone());
-        move || references::dangling(&baseline.systemd, &unit_path, &cache)
+        move || references::dangling(&baseline, &unit_path, &cache, SystemTime::now())
     };
     let until = deadline.min(Instant::now() + TARGET_TIMEOUT);
     let (references, drift) = tokio::join!(

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, FileType};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use super::reader::{self, Entry};
+use super::stamps::{Stamp, Stamps};
 use super::{Dangling, Effect, Why};
-use crate::baseline::{Expected, Systemd};
+use crate::baseline::{Baseline, Expected, Systemd};
 
 /// Directives of `[Unit]` that name units. An empty assignment takes nothing back.
 const DIRECTIVES: [&str; 16] = [
@@ -49,21 +50,34 @@ const WITHOUT_FILE: [&str; 6] = ["slice", "scope", "device", "mount", "swap", "a
 
 const WITH_FILE: [&str; 5] = ["service", "socket", "target", "timer", "path"];
 
-/// How a file stood when it was read.
-type Stamp = (u64, u64, u64, i64, i64, i64, i64);
-
-/// Keeps what was read of files that have not changed since, by their paths.
+/// What is known from the looks before.
 #[derive(Debug, Default)]
-pub struct Cache(Mutex<HashMap<OsString, Kept>>);
+pub struct Cache(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// What was read of files that have not changed since, by their paths.
+    files: HashMap<OsString, Kept>,
+    /// The last answer.
+    last: Option<Last>,
+}
 
 /// What a file said, and how it stood then.
 type Kept = (Stamp, Arc<Vec<Entry>>);
+
+/// An answer, and all that it depends on.
+#[derive(Debug)]
+struct Last {
+    baseline: Arc<Baseline>,
+    unit_path: Arc<[String]>,
+    stamps: Stamps,
+    found: Vec<Dangling>,
+}
 
 /// How the directories beside the unit files end.
 const DIRECTORIES: [&str; 4] = ["wants", "requires", "upholds", "d"];
 
 /// Everything in the directories of unit files, read once.
-#[derive(Default)]
 struct Tree {
     /// The directories, without links, the earlier ones first.
     directories: Vec<PathBuf>,
@@ -78,6 +92,8 @@ struct Tree {
     links: BTreeMap<(String, &'static str, String), PathBuf>,
     /// What could not be read beside the unit files.
     unreadable: Vec<String>,
+    /// What was asked, and how it stood.
+    stamps: Stamps,
     /// What was known of files before this look.
     before: HashMap<OsString, Kept>,
     /// The same of those that this look needed: what is gone is forgotten.
@@ -85,24 +101,40 @@ struct Tree {
 }
 
 /// Every reference that leads nowhere, from the watched units, and from any unit to a retired one;
-/// sorted. `unit_path` are the directories, of which the earlier ones win.
+/// sorted. `unit_path` are the directories, of which the earlier ones win. While nothing changes on
+/// disk, the last answer is given again. `now` is this host's clock.
 ///
 /// # Errors
 ///
 /// A directory or file that cannot be read, where nothing was found in the others.
 pub fn dangling(
-    systemd: &Systemd,
-    unit_path: &[String],
+    baseline: &Arc<Baseline>,
+    unit_path: &Arc<[String]>,
     cache: &Cache,
+    now: SystemTime,
 ) -> Result<Vec<Dangling>, String> {
-    let mut kept = cache.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut tree = Tree {
-        before: std::mem::take(&mut kept),
-        ..Tree::default()
-    };
-    let found = tree.read(unit_path).and_then(|()| tree.dangling(systemd));
-    *kept = tree.after.into_inner();
-    found
+    let mut known = cache.0.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(last) = &known.last
+        && Arc::ptr_eq(&last.baseline, baseline)
+        && last.unit_path == *unit_path
+        && last.stamps.hold()
+    {
+        return Ok(last.found.clone());
+    }
+    let before = std::mem::take(&mut *known);
+    let mut tree = Tree::new(before.files, now);
+    let found = tree
+        .read(unit_path)
+        .and_then(|()| tree.dangling(&baseline.systemd));
+    known.files = tree.after.into_inner();
+    let found = found?;
+    known.last = Some(Last {
+        baseline: baseline.clone(),
+        unit_path: unit_path.clone(),
+        stamps: tree.stamps,
+        found: found.clone(),
+    });
+    Ok(found)
 }
 
 /// One unit named in a file or by a link.
@@ -128,6 +160,20 @@ impl Reference<'_> {
 }
 
 impl Tree {
+    fn new(before: HashMap<OsString, Kept>, now: SystemTime) -> Self {
+        Self {
+            directories: Vec::new(),
+            files: BTreeMap::new(),
+            alias_of: HashMap::new(),
+            drop_ins: HashMap::new(),
+            links: BTreeMap::new(),
+            unreadable: Vec::new(),
+            stamps: Stamps::new(now),
+            before,
+            after: RefCell::default(),
+        }
+    }
+
     fn dangling(&self, systemd: &Systemd) -> Result<Vec<Dangling>, String> {
         let mut found = Vec::new();
         let mut unreadable = self.unreadable.clone();
@@ -215,7 +261,7 @@ impl Tree {
                 continue;
             }
             self.directories.push(real);
-            for (path, kind) in list(Path::new(directory))? {
+            for (path, kind) in self.list(Path::new(directory))? {
                 let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
                     continue;
                 };
@@ -229,7 +275,7 @@ impl Tree {
                     }
                     self.files.entry(name).or_insert(path);
                 } else if DIRECTORIES.contains(&end)
-                    && (kind.is_dir() || (kind.is_symlink() && path.is_dir()))
+                    && (kind.is_dir() || (kind.is_symlink() && self.is_directory(&path)))
                     && !is_made(&path)
                     && let Err(error) = self.directory(unit, end, &path)
                 {
@@ -237,7 +283,10 @@ impl Tree {
                 }
             }
         }
-        self.links.retain(|_, link| !is_taken_back(link));
+        let links_below = std::mem::take(&mut self.links).into_iter();
+        self.links = links_below
+            .filter(|(_, link)| !self.is_taken_back(link))
+            .collect();
         for name in links {
             let alias = self
                 .files
@@ -256,8 +305,9 @@ impl Tree {
             "upholds" => "Upholds",
             "d" => {
                 let rank = self.directories.len();
+                let files = self.list(path)?;
                 let drop_ins = self.drop_ins.entry(unit.to_owned()).or_default();
-                for (file, _) in list(path)? {
+                for (file, _) in files {
                     if let Some(name) = file.file_name().and_then(|name| name.to_str())
                         && name.ends_with(".conf")
                     {
@@ -268,7 +318,7 @@ impl Tree {
             }
             _ => return Ok(()),
         };
-        for (link, _) in list(path)? {
+        for (link, _) in self.list(path)? {
             if let Some(to) = link.file_name().and_then(|name| name.to_str()) {
                 let key = (unit.to_owned(), directive, to.to_owned());
                 self.links.entry(key).or_insert(link);
@@ -291,6 +341,7 @@ impl Tree {
             return Some(other.to_owned());
         }
         let directory = path.parent()?.join(parent);
+        self.stamps.stat(&directory).ok()?;
         let directory = fs::canonicalize(directory).ok()?;
         self.directories
             .contains(&directory)
@@ -371,7 +422,7 @@ impl Tree {
             (unit.rsplit_once('.'), self.place(unit), activates, &error)
             && files.contains(&main)
             && template(unit).as_deref() != Some(unit)
-            && !is_mask(main)
+            && !self.is_mask(main)
         {
             let (to, directive) = match end {
                 "timer" | "path" => (format!("{stem}.service"), "Unit"),
@@ -430,28 +481,22 @@ impl Tree {
                 path.display()
             )
         };
-        let stood = match fs::metadata(path) {
+        let stood = match self.stamps.stat(path) {
             Ok(stood) if stood.is_file() => stood,
             // A mask, or a link to nowhere.
             Ok(_) => return Ok(Arc::default()),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Arc::default()),
             Err(error) => return Err(unreadable(error)),
         };
-        let stamp = (
-            stood.dev(),
-            stood.ino(),
-            stood.size(),
-            stood.mtime(),
-            stood.mtime_nsec(),
-            stood.ctime(),
-            stood.ctime_nsec(),
-        );
+        let stamp = Stamp::of(&stood);
         let entries = match self.before.get(path.as_os_str()) {
             Some((kept, entries)) if *kept == stamp => entries.clone(),
             _ => Arc::new(reader::read(&fs::read(path).map_err(unreadable)?)),
         };
-        let kept = (stamp, entries.clone());
-        self.after.borrow_mut().insert(path.into(), kept);
+        if self.stamps.is_settled(stamp) {
+            let kept = (stamp, entries.clone());
+            self.after.borrow_mut().insert(path.into(), kept);
+        }
         Ok(entries)
     }
 
@@ -468,8 +513,8 @@ impl Tree {
             return None;
         }
         let place = self.place(to);
-        let state = match place.map(fs::metadata) {
-            Some(Ok(stood)) if stood.is_file() && stood.size() > 0 => None,
+        let state = match place.map(|place| self.stamps.stat(place)) {
+            Some(Ok(stood)) if stood.is_file() && stood.len() > 0 => None,
             // An empty file and a link to /dev/null are masks.
             Some(Ok(_)) => Some(Why::Masked),
             Some(Err(_)) | None => Some(Why::NoFile),
@@ -500,6 +545,56 @@ impl Tree {
             Effect::Clutter
         };
         Some((effect, why))
+    }
+
+    /// Whether a link below `.wants` leads to /dev/null, or is an empty file: this is how an
+    /// administrator takes back one that a package brings.
+    fn is_taken_back(&self, link: &Path) -> bool {
+        match fs::read_link(link) {
+            Ok(target) => target == Path::new("/dev/null"),
+            Err(_) => self.is_mask(link),
+        }
+    }
+
+    /// An empty file, or a link to /dev/null.
+    fn is_mask(&self, path: &Path) -> bool {
+        self.stamps
+            .stat(path)
+            .is_ok_and(|stood| !stood.is_file() || stood.len() == 0)
+    }
+
+    /// Links followed.
+    fn is_directory(&self, path: &Path) -> bool {
+        self.stamps.stat(path).is_ok_and(|stood| stood.is_dir())
+    }
+
+    /// What a directory holds, and of which kind that is, links not followed; sorted; nothing if there is no such directory.
+    fn list(&self, directory: &Path) -> Result<Vec<(PathBuf, FileType)>, String> {
+        let unreadable = |error| {
+            format!(
+                "reading {}: {error}; let the exporter's user read it",
+                directory.display()
+            )
+        };
+        let stood = self.stamps.stat(directory);
+        let entries = match stood.and_then(|_| fs::read_dir(directory)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let mut paths = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(unreadable)?;
+            let kind = match entry.file_type() {
+                Ok(kind) => kind,
+                // It went away meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(unreadable(error)),
+            };
+            paths.push((entry.path(), kind));
+        }
+        paths.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(paths)
     }
 
     /// Whether a unit is retired by this name, by the one that it is an alias of, or as an instance
@@ -538,20 +633,6 @@ fn drop_in_names(unit: &str) -> Vec<String> {
 fn is_made(path: &Path) -> bool {
     let directory = path.parent().unwrap_or(path).to_string_lossy();
     directory.contains("/generator") || directory.ends_with("/transient")
-}
-
-/// Whether a link below `.wants` leads to /dev/null, or is an empty file: this is how an
-/// administrator takes back one that a package brings.
-fn is_taken_back(link: &Path) -> bool {
-    match fs::read_link(link) {
-        Ok(target) => target == Path::new("/dev/null"),
-        Err(_) => is_mask(link),
-    }
-}
-
-/// An empty file, or a link to /dev/null.
-fn is_mask(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|stood| !stood.is_file() || stood.size() == 0)
 }
 
 /// An instance of a template: `a@b.service`.
@@ -622,37 +703,10 @@ fn template(name: &str) -> Option<String> {
     Some(format!("{prefix}@.{end}"))
 }
 
-/// What a directory holds, and of which kind that is, links not followed; sorted; nothing if there is no such directory.
-fn list(directory: &Path) -> Result<Vec<(PathBuf, FileType)>, String> {
-    let unreadable = |error| {
-        format!(
-            "reading {}: {error}; let the exporter's user read it",
-            directory.display()
-        )
-    };
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unreadable(error)),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(unreadable)?;
-        let kind = match entry.file_type() {
-            Ok(kind) => kind,
-            // It went away meanwhile.
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(unreadable(error)),
-        };
-        paths.push((entry.path(), kind));
-    }
-    paths.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    Ok(paths)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use tempfile::TempDir;
 
@@ -688,15 +742,27 @@ mod tests {
             self.look(&Cache::default()).unwrap()
         }
 
+        /// A look, long after everything changed.
         fn look(&self, cache: &Cache) -> Result<Vec<String>, String> {
-            let baseline = self.0.path().join("baseline.yml");
+            self.look_at(SystemTime::now() + Duration::from_secs(3600), cache)
+        }
+
+        fn look_at(&self, now: SystemTime, cache: &Cache) -> Result<Vec<String>, String> {
             let text = "deployment: t\nsystemd:\n  watch: ['w-*']\n  running: [main.service]\n  \
                         absent: [gone.service]\n  disabled: [off.service]\n  retired: [old.service]\n";
-            fs::write(&baseline, text).unwrap();
-            let systemd = Baseline::load(&baseline).unwrap().systemd;
+            let baseline = Arc::new(Baseline::parse(text, "test").unwrap());
+            self.look_with(&baseline, now, cache)
+        }
+
+        fn look_with(
+            &self,
+            baseline: &Arc<Baseline>,
+            now: SystemTime,
+            cache: &Cache,
+        ) -> Result<Vec<String>, String> {
             let unit_path = ["etc", "run/systemd/generator", "lib"]
                 .map(|directory| self.0.path().join(directory).display().to_string());
-            let found = dangling(&systemd, &unit_path, cache)?;
+            let found = dangling(baseline, &Arc::from(unit_path), cache, now)?;
             let tell = |edge: Dangling| {
                 let file = edge
                     .file
@@ -954,6 +1020,10 @@ mod tests {
         assert!(error.contains("etc/w-loop.service"), "{error}");
     }
 
+    fn known(cache: &Cache) -> usize {
+        cache.0.lock().unwrap().files.len()
+    }
+
     #[test]
     fn a_file_that_is_gone_is_forgotten() {
         let host = Host::new(&[
@@ -962,19 +1032,92 @@ mod tests {
         ]);
         let cache = Cache::default();
         host.look(&cache).unwrap();
-        assert_eq!(cache.0.lock().unwrap().len(), 2);
+        assert_eq!(known(&cache), 2);
         fs::remove_file(host.0.path().join("etc/w-a.service")).unwrap();
         host.look(&cache).unwrap();
-        assert_eq!(cache.0.lock().unwrap().len(), 1);
+        assert_eq!(known(&cache), 1);
     }
 
     #[test]
-    fn a_changed_file_is_read_again() {
+    fn what_has_only_just_changed_is_read_again() {
         let host = Host::new(&[("etc/main.service", "[Unit]\nAfter=a.service\n")]);
+        let (now, cache) = (SystemTime::now(), Cache::default());
+        host.look_at(now, &cache).unwrap();
+        assert_eq!(known(&cache), 0);
+        let later = now + Duration::from_secs(4);
+        host.look_at(later, &cache).unwrap();
+        assert_eq!(known(&cache), 1);
+        // A clock that was set back proves nothing either.
+        host.look_at(UNIX_EPOCH, &cache).unwrap();
+        assert_eq!(known(&cache), 0);
+    }
+
+    /// Every change from here on has another time stamp than those before.
+    fn tick(host: &Host) {
+        let stamp = || {
+            host.write("scratch", "");
+            let scratch = fs::metadata(host.0.path().join("scratch")).unwrap();
+            Stamp::of(&scratch)
+        };
+        let first = stamp();
+        while stamp() == first {}
+    }
+
+    #[test]
+    fn whatever_changes_is_seen_and_nothing_is_read_twice() {
+        let host = Host::new(&[
+            ("etc/main.service", "[Unit]\nAfter=a.service\n"),
+            ("etc/w-x.service", "[Unit]\nAfter=main.service\n"),
+            ("lib/b.service", "[Unit]\n"),
+            ("elsewhere/c.service", "[Unit]\n"),
+            ("elsewhere/more.d/a.conf", "[Unit]\nAfter=d.service\n"),
+        ]);
+        let path = |path: &str| host.0.path().join(path);
         let cache = Cache::default();
-        let first = host.look(&cache).unwrap();
-        assert_eq!(first, host.look(&cache).unwrap());
-        host.write("etc/main.service", "[Unit]\nAfter=b.service\n");
-        assert_ne!(first, host.look(&cache).unwrap());
+        let text = "deployment: t\nsystemd: {watch: ['w-*'], running: [main.service]}\n";
+        let baseline = Arc::new(Baseline::parse(text, "test").unwrap());
+        let now = SystemTime::now() + Duration::from_secs(3600);
+        let fresh = || host.look_with(&baseline, now, &Cache::default());
+        let changes: [&dyn Fn(); 12] = [
+            &|| host.write("etc/main.service", "[Unit]\nAfter=b.service z.service\n"),
+            // As long as before.
+            &|| host.write("etc/main.service", "[Unit]\nAfter=b.service y.service\n"),
+            &|| host.write("etc/y.service", "[Unit]\n"),
+            &|| host.write("etc/y.service", ""),
+            &|| fs::remove_file(path("etc/y.service")).unwrap(),
+            &|| host.link("../elsewhere/c.service", "etc/y.service"),
+            &|| fs::remove_file(path("elsewhere/c.service")).unwrap(),
+            &|| host.write("lib/main.service.d/z.conf", "[Unit]\nWants=w.service\n"),
+            &|| host.write("etc/main.service.d/z.conf", ""),
+            &|| {
+                host.link(
+                    "../nowhere.service",
+                    "etc/main.service.wants/nowhere.service",
+                );
+            },
+            &|| host.link("../elsewhere/more.d", "etc/w-x.service.d"),
+            &|| fs::rename(path("elsewhere/more.d/a.conf"), path("elsewhere/more.d/a")).unwrap(),
+        ];
+        let mut seen = vec![host.look_with(&baseline, now, &cache)];
+        for (number, change) in changes.iter().enumerate() {
+            tick(&host);
+            change();
+            let found = host.look_with(&baseline, now, &cache);
+            assert_eq!(found, fresh(), "change {number}");
+            assert_ne!(Some(&found), seen.last(), "change {number}");
+            seen.push(found);
+            let answer = || {
+                let known = cache.0.lock().unwrap();
+                known.last.as_ref().map(|last| Arc::as_ptr(&last.unit_path))
+            };
+            let before = answer();
+            host.look_with(&baseline, now, &cache).unwrap();
+            assert_eq!(answer(), before, "change {number}: read twice");
+        }
+        // Another baseline looks for others.
+        let text = "deployment: t\nsystemd: {running: [w-x.service]}\n";
+        let other = Arc::new(Baseline::parse(text, "test").unwrap());
+        let found = host.look_with(&other, now, &cache);
+        assert_ne!(Some(&found), seen.last());
     }
 }
