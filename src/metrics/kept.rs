@@ -24,7 +24,7 @@ struct UnitText {
     judged: Judged,
     samples: Box<str>,
     /// Where in these each family ends.
-    ends: Box<[usize]>,
+    ends: Box<[u32]>,
 }
 
 /// The texts of the units of one exposition.
@@ -77,7 +77,7 @@ impl UnitText {
     fn new(judged: &Judged) -> Self {
         let text = encode(Some(judged));
         let mut samples = String::with_capacity(text.len());
-        let mut ends = Vec::new();
+        let mut ends: Vec<u32> = Vec::new();
         for line in text.split_inclusive('\n') {
             if family(line).is_some() {
                 ends.push(0);
@@ -85,18 +85,19 @@ impl UnitText {
                 samples.push_str(line);
             }
             if let Some(end) = ends.last_mut() {
-                *end = samples.len();
+                *end = u32::try_from(samples.len()).unwrap_or(u32::MAX);
             }
         }
         Self {
             judged: judged.clone(),
-            samples: samples.into(),
-            ends: ends.into(),
+            // Not a longer string made shorter, which would leave holes in the heap.
+            samples: samples.as_str().into(),
+            ends: ends.as_slice().into(),
         }
     }
 
     fn samples(&self, place: usize) -> &str {
-        let end = |place: usize| self.ends.get(place).copied();
+        let end = |place: usize| usize::try_from(*self.ends.get(place)?).ok();
         let begin = place.checked_sub(1).and_then(end).unwrap_or(0);
         let range = end(place).and_then(|end| self.samples.get(begin..end));
         range.unwrap_or_default()
