@@ -32,9 +32,9 @@ pub struct Sources {
 pub struct Changes {
     /// Files came or went; the first look does not know.
     pub directories: bool,
-    /// Loaded units whose file or drop-ins changed. Of a unit that was not there at the last look it is
-    /// not known how they stood when systemd told of it: those that changed later than that look are
-    /// among them.
+    /// Loaded units whose file or drop-ins changed, by systemd's own names. Of a unit that was not
+    /// there at the last look it is not known how they stood when systemd told of it: those that
+    /// changed later than that look are among them.
     pub units: Vec<Arc<str>>,
 }
 
@@ -92,7 +92,7 @@ impl Sources {
                 None => now.changed_at.is_none_or(|at| at + TICK >= last_look),
             };
             if is_changed {
-                changes.units.push(unit.name.clone());
+                changes.units.push(unit.id.clone());
             }
             stood.insert(unit.name.clone(), now.fingerprint);
         }
@@ -208,6 +208,24 @@ mod tests {
         assert_ne!(empty, full);
         assert_eq!(missing, fingerprint(&path));
     }
+
+    #[test]
+    fn a_unit_that_is_watched_by_another_name_is_told_by_systemds_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.service");
+        std::fs::write(&file, "[Service]\n").unwrap();
+        let mut unit = Unit::new("alias.service", 0);
+        unit.id = "a.service".into();
+        unit.loaded = true;
+        unit.fragment_path = file.to_str().unwrap().into();
+        let units = [Arc::new(unit)];
+        let mut sources = Sources::of(Vec::new());
+        sources.look(&units);
+        std::fs::write(&file, "[Service]\nExecStart=/bin/true\n").unwrap();
+        assert_eq!(sources.look(&units).units, [Arc::from("a.service")]);
+        assert!(sources.look(&units).units.is_empty());
+    }
+
     #[test]
     fn of_a_unit_that_is_new_it_tells_whether_its_files_are_newer_than_the_last_look() {
         let directory = tempfile::tempdir().unwrap();
