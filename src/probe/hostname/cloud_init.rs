@@ -273,17 +273,6 @@ fn longest<'f>(hidden: impl IntoIterator<Item = &'f [String]>) -> &'f [String] {
     hidden.max_by_key(|files| files.len()).unwrap_or_default()
 }
 
-/// The end of a sentence about what was read: what was not.
-fn but_hidden(hidden: &[String]) -> String {
-    if hidden.is_empty() {
-        return String::new();
-    }
-    format!(
-        " (as far as can be told: {} may say otherwise, {GRANT})",
-        hidden.join(", ")
-    )
-}
-
 /// Whether `name`, which stands in the hosts file with these addresses, outlives the next boot.
 /// `root` is the root of the file system.
 ///
@@ -396,11 +385,24 @@ fn judge_by(
             merged.mentions.join(", ")
         )
     };
-    Ok(Persistence::Lost(format!(
-        "{rewrites} from {template}, which lacks it: add {} there{mentions}{}",
-        lines_of(name, expected).join(" and "),
-        but_hidden(&merged.manages.hidden)
-    )))
+    let add = format!(
+        "add {} there{mentions}",
+        lines_of(name, expected).join(" and ")
+    );
+    let hidden = longest([
+        &*merged.manages.hidden,
+        &merged.adds.hidden,
+        merged.hidden_from_modules(),
+    ]);
+    if hidden.is_empty() {
+        return Ok(Persistence::Lost(format!(
+            "{rewrites} from {template}, which lacks it: {add}"
+        )));
+    }
+    Err(format!(
+        "{rewrites} from {template}, which lacks it, unless {} says otherwise ({GRANT}): {add}",
+        hidden.join(", ")
+    ))
 }
 
 /// cloud.cfg and then its drop-ins, in the order in which the later ones win.
@@ -712,12 +714,32 @@ mod tests {
             judged(&[sets("users: []\n"), hidden, DEBIAN, LACKS]),
             "may be set in /var/lib/cloud/instance/cloud-config.txt: let the exporter's user",
         );
-        let unless = "/var/lib/cloud/instance/cloud-config.txt may say otherwise";
-        lost(judged(&[REWRITES, hidden, LACKS]), unless);
+        unknown(
+            judged(&[REWRITES, hidden, LACKS]),
+            "which lacks it, unless /var/lib/cloud/instance/cloud-config.txt says otherwise (let the \
+             exporter's user read it or give it CAP_DAC_READ_SEARCH): add `127.0.0.1 quantum_redis` there",
+        );
         let off = sets("manage_etc_hosts: false\n");
         unknown(
             judged(&[off, hidden, DEBIAN, LACKS]),
             "may be set in /var/lib/cloud/instance/cloud-config.txt: let the exporter's user",
+        );
+        // What may not be read could also add the name before, or list other modules.
+        let earlier = ("etc/cloud/cloud.cfg.d/10-installer.cfg", hidden.1);
+        let sure = "manage_etc_hosts: true\nbootcmd: [echo]\n";
+        let otherwise = "10-installer.cfg says otherwise";
+        for (given, listed) in [
+            ("manage_etc_hosts: true\n", MODULES.1),
+            (sure, "locale: C\n"),
+        ] {
+            let listed = ("etc/cloud/cloud.cfg.d/20-b.cfg", listed);
+            let files = [DEBIAN, LACKS, earlier, listed, (USER, given)];
+            unknown(judged(&files), otherwise);
+        }
+        let listed = ("etc/cloud/cloud.cfg.d/20-b.cfg", MODULES.1);
+        lost(
+            judged(&[DEBIAN, LACKS, earlier, listed, (USER, sure)]),
+            "manage_etc_hosts in /var/lib/cloud/instance/cloud-config.txt",
         );
         // With the name in the template it is kept whatever the file says.
         kept(judged(&[off, hidden, DEBIAN, HOLDS]), "names it, too");
