@@ -109,6 +109,8 @@ fn a_redis_socket_below_a_private_tmp_is_unknown(systemd: Systemd) {
     for fact in ["baseline_redis_up", "baseline_redis_failure"] {
         assert_eq!(metrics.lines(fact), "");
     }
+    let probe = [("probe", "redis")];
+    assert_eq!(metrics.at("baseline_exporter_probe_success", &probe), 0.0);
     exporter.stop();
 
     let level = "/run/systemd/system/baseline-exporter.service.d/shared-tmp.conf";
