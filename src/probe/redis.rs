@@ -363,7 +363,8 @@ impl Target<'_> {
         let asked = path.to_owned();
         let look = move || has_own_file_system_at(&asked);
         let work = format!("mounts at {}", path.display());
-        let why = match self.workers.run_one(&work, self.deadline, look).await? {
+        let looked = self.workers.run_one(&work, self.deadline, look).await;
+        let why = match looked.unwrap_or_else(|| Err("no answer in time".to_owned())) {
             Ok(false) => return None,
             Ok(true) => "the exporter has files of its own there, not the host's: run it without \
                          PrivateTmp= and the like (level shared-tmp)"
