@@ -27,23 +27,24 @@ use super::{TARGET_TIMEOUT, Work, Workers};
 use crate::baseline::WritePaths;
 use crate::systemd::unit::Unit;
 
-/// Whether the exporter has another file system than the host (PID 1) at this absolute path or where
-/// it leads, as PrivateTmp= gives it one: what it finds there, or does not, says nothing of the host.
+/// Where the exporter has another file system than the host (PID 1), as PrivateTmp= gives it one: at
+/// this absolute path, or where it leads. What it finds there, or does not, says nothing of the host.
+/// `None` if it has the host's.
 ///
 /// # Errors
 ///
 /// A list of mounts that cannot be read.
-pub fn has_own_file_system_at(path: &Path) -> Result<bool, String> {
+pub fn own_file_system_at(path: &Path) -> Result<Option<PathBuf>, String> {
     let own = process::mounts("/proc/self/mountinfo")?;
-    let hosts = process::mounts("/proc/1/mountinfo")?;
+    let hosts = process::mounts_of_pid_1()?;
     let place = |mounts: &Mounts, path: &Path| {
         mounts.of(path).map(|mount| {
             let below = path.strip_prefix(&mount.point).unwrap_or(path);
             (mount.device.clone(), mount.root.join(below))
         })
     };
-    let is_own = |path: &Path| place(&own, path) != place(&hosts, path);
-    Ok(is_own(path) || is_own(&leads_to(path, LINKS)))
+    let mut places = [path.to_owned(), leads_to(path, LINKS)].into_iter();
+    Ok(places.find(|path| place(&own, path) != place(&hosts, path)))
 }
 
 /// How many links the kernel follows on the way to a file.
