@@ -21,7 +21,7 @@ pub struct Sources {
     directories: Vec<String>,
     /// How the directories themselves stood.
     listing: Option<u64>,
-    /// How the files of each loaded unit stood, by its name.
+    /// How the files of each unit that has any stood, by its name.
     units: HashMap<Arc<str>, u64>,
     /// When the last look began.
     looked_at: SystemTime,
@@ -32,9 +32,9 @@ pub struct Sources {
 pub struct Changes {
     /// Files came or went; the first look does not know.
     pub directories: bool,
-    /// Loaded units whose file or drop-ins changed, by systemd's own names. Of a unit that was not
-    /// there at the last look it is not known how they stood when systemd told of it: those that
-    /// changed later than that look are among them.
+    /// Units whose file or drop-ins changed, by systemd's own names. Of a unit that was not there at
+    /// the last look it is not known how they stood when systemd told of it: those that changed later
+    /// than that look are among them.
     pub units: Vec<Arc<str>>,
 }
 
@@ -75,7 +75,7 @@ impl Sources {
         changes.directories = self.listing.is_some_and(|before| before != listing);
         self.listing = Some(listing);
         let mut stood = HashMap::with_capacity(units.len());
-        for unit in units.iter().filter(|unit| unit.loaded) {
+        for unit in units.iter().filter(|unit| unit.has_properties()) {
             let directories = drop_in_names(&unit.id)
                 .into_iter()
                 .flat_map(|name| below.get(&name).into_iter().flatten())
