@@ -108,8 +108,12 @@ impl Collector for Exposition {
                 took.hostnames,
                 hostnames.iter().all(Hostname::is_told),
             ),
-            // A server that cannot be reached is an answer, too.
-            ("redis", took.redis, redis.len() == baseline.redis.len()),
+            // A server that cannot be reached is an answer, too; one that cannot be told about is none.
+            (
+                "redis",
+                took.redis,
+                redis.len() == baseline.redis.len() && redis.iter().all(|r| r.up.is_some()),
+            ),
             (
                 "write_paths",
                 took.write_paths,

@@ -116,14 +116,11 @@ fn unit_files(observation: &Observation) -> Option<View> {
     })
 }
 
-/// Where the level shared-tmp shows the host's files.
-const SHARED: [&str; 3] = ["/tmp", "/var/tmp", "/dev"];
-
 /// The unix sockets of Redis servers.
 fn sockets(observation: &Observation) -> Option<View> {
     let mut has_socket = false;
     let mut unseen = Vec::new();
-    let mut is_shared = true;
+    let (mut by_level, mut otherwise) = (false, false);
     for (endpoint, redis) in observation.baseline.redis.iter().zip(&observation.redis) {
         let RedisAddress::Unix(path) = &endpoint.address else {
             continue;
@@ -131,19 +128,33 @@ fn sockets(observation: &Observation) -> Option<View> {
         has_socket = true;
         if redis.up.is_none() {
             unseen.push(path.display().to_string());
-            is_shared &= SHARED.iter().any(|at| path.starts_with(at));
+            let failure = redis.failure.as_ref();
+            let is_shared = failure.is_some_and(|failure| names_shared_tmp(&failure.sentence));
+            by_level |= is_shared;
+            otherwise |= !is_shared;
         }
     }
     has_socket.then(|| View {
         name: "sockets",
         unseen: (!unseen.is_empty()).then(|| format!("the sockets {}", unseen.join(", "))),
-        level: is_shared.then_some("shared-tmp.conf"),
-        grant: if is_shared {
-            "the host's /tmp, /var/tmp and /dev"
-        } else {
-            "the host's files there, without a TemporaryFileSystem= or BindPaths= of its own"
+        level: by_level.then_some("shared-tmp.conf"),
+        grant: match (by_level, otherwise) {
+            (true, false) => "the host's /tmp, /var/tmp and /dev",
+            (true, true) => {
+                "the host's /tmp, /var/tmp and /dev; elsewhere no ProtectHome=, TemporaryFileSystem=, \
+                 BindPaths= or ProtectProc= of its own"
+            }
+            (false, _) => {
+                "the host's files there: no ProtectHome=, TemporaryFileSystem=, BindPaths= or \
+                 ProtectProc= of its own"
+            }
         },
     })
+}
+
+/// The probe says so of a socket that the level would show.
+fn names_shared_tmp(sentence: &str) -> bool {
+    sentence.contains("level shared-tmp")
 }
 
 /// True of what is said where the exporter's user may not read a file.
@@ -161,7 +172,7 @@ mod tests {
 
     use super::*;
     use crate::baseline::Baseline;
-    use crate::probe::redis::Redis;
+    use crate::probe::redis::{self, Failure, Redis};
     use crate::probe::write_path::{Reason, Verdict, WritePath};
     use crate::report::tests::unknown;
 
@@ -248,38 +259,56 @@ mod tests {
     }
     #[test]
     fn a_socket_that_is_not_seen_is_told_with_the_level_that_shows_it() {
-        let mut observation = unknown();
-        for (path, up, seen, level) in [
+        let shared = "it has files of its own: run it without PrivateTmp= (level shared-tmp)";
+        let other = "it has files of its own: run it without ProtectHome= and the like";
+        let level = Some("shared-tmp.conf");
+        for (sockets, unseen, level) in [
+            (&[("/run/a", None)][..], None, None),
             (
-                "/run/redis.sock",
-                Some(false),
-                true,
-                Some("shared-tmp.conf"),
+                &[("/srv/a", Some(shared))],
+                Some("the sockets /srv/a"),
+                level,
             ),
-            ("/tmp/redis.sock", Some(true), true, Some("shared-tmp.conf")),
-            ("/var/tmp/redis.sock", None, false, Some("shared-tmp.conf")),
-            ("/root/redis.sock", None, false, None),
+            (&[("/tmp/a", Some(other))], Some("the sockets /tmp/a"), None),
+            (
+                &[
+                    ("/home/a", Some(other)),
+                    ("/tmp/a", Some(shared)),
+                    ("/b", None),
+                ],
+                Some("the sockets /home/a, /tmp/a"),
+                level,
+            ),
         ] {
+            let endpoints = sockets.iter().enumerate();
+            let endpoints =
+                endpoints.map(|(n, (path, _))| format!("- {{name: r{n}, url: 'unix://{path}'}}\n"));
             let text = format!(
-                "deployment: a\nsystemd: {{running: [a.service]}}\nredis: [{{name: near, url: 'unix://{path}'}}]\n"
+                "deployment: a\nsystemd: {{running: [a.service]}}\nredis:\n{}",
+                endpoints.collect::<String>()
             );
+            let mut observation = unknown();
             observation.baseline = Arc::new(Baseline::parse(&text, "test").unwrap());
-            observation.redis = vec![Redis {
+            let looks = sockets.iter().map(|(path, hidden)| Redis {
                 name: "near".to_owned(),
-                address: path.to_owned(),
+                address: (*path).to_owned(),
                 phases: Vec::new(),
-                up,
-                failure: None,
+                up: hidden.is_none().then_some(false),
+                failure: hidden.map(|sentence| Failure {
+                    reason: redis::Reason::Unreachable,
+                    sentence: sentence.to_owned(),
+                }),
                 writable: None,
                 canary: false,
                 started: None,
                 connected_clients: None,
-            }];
+            });
+            observation.redis = looks.collect();
             let [view] = &views(&observation)[..] else {
-                panic!("{path}");
+                panic!("{text}");
             };
-            assert_eq!((view.name, view.unseen.is_none()), ("sockets", seen));
-            assert_eq!(view.level, level, "{path}");
+            assert_eq!((view.name, view.unseen.as_deref()), ("sockets", unseen));
+            assert_eq!(view.level, level, "{text}");
         }
     }
 }

@@ -121,10 +121,16 @@ fn is_trigger(by: &str) -> bool {
 
 /// Whether a socket started it for one connection. Such a socket is named as the template (and, with an
 /// instance of its own, otherwise than this one): `a@b.socket` starts `a@b.service` for all of them.
+/// systemd numbers the connections: `a@0-…`, where `Service=a@b.service` of `a.socket` is for all of
+/// them, too.
 fn is_connection(unit: &Unit, details: &Details) -> bool {
-    let Some((template, _)) = unit.name.split_once('@') else {
+    let Some((template, instance)) = unit.name.split_once('@') else {
         return false;
     };
+    let number = instance.split_once('-').map(|(number, _)| number);
+    if number.is_none_or(|number| number.parse::<u32>().is_err()) {
+        return false;
+    }
     let stem = unit.name.strip_suffix(".service");
     let mut sockets = details
         .pulled_in_by
@@ -243,6 +249,9 @@ mod tests {
             ("web.service", "web.socket"),
             ("gunicorn@app.service", "gunicorn@app.socket"),
             ("gunicorn@app.service", "front.socket"),
+            // By Service=, for all of them.
+            ("gunicorn@app.service", "gunicorn.socket"),
+            ("gunicorn@2.service", "gunicorn.socket"),
         ] {
             let runs_now = Place::Unlisted(format!("runs now, started by {socket}"));
             assert_eq!(placed(name, socket), Some(runs_now), "{name} by {socket}");

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 
-use super::write_path::has_own_file_system_at;
+use super::write_path::own_file_system_at;
 use super::{TARGET_TIMEOUT, Workers};
 use crate::baseline::{RedisAddress, RedisEndpoint};
 
@@ -28,6 +28,9 @@ const LONGEST_ANSWER: u64 = 128 * 1024;
 
 /// No password file is larger.
 const LONGEST_PASSWORD: u64 = 4096;
+
+/// Where the level shared-tmp shows the host's files.
+const SHARED: [&str; 3] = ["/tmp", "/var/tmp", "/dev"];
 
 /// How long the canary's key lives, seconds: the server removes it, as nobody else does.
 const CANARY_SECONDS: u64 = 60;
@@ -361,13 +364,22 @@ impl Target<'_> {
     /// Why it says nothing of a server that there is no way to its socket; `None` if it does.
     async fn hidden(&self, path: &Path) -> Option<Failure> {
         let asked = path.to_owned();
-        let look = move || has_own_file_system_at(&asked);
+        let look = move || own_file_system_at(&asked);
         let work = format!("mounts at {}", path.display());
-        let why = match self.workers.run_one(&work, self.deadline, look).await? {
-            Ok(false) => return None,
-            Ok(true) => "the exporter has files of its own there, not the host's: run it without \
-                         PrivateTmp= and the like (level shared-tmp)"
-                .to_owned(),
+        let looked = self.workers.run_one(&work, self.deadline, look).await;
+        let why = match looked.unwrap_or_else(|| Err("no answer in time".to_owned())) {
+            Ok(None) => return None,
+            Ok(Some(place)) => {
+                let remedy = if SHARED.iter().any(|shared| place.starts_with(shared)) {
+                    "PrivateTmp= and PrivateDevices= (level shared-tmp)"
+                } else {
+                    "ProtectHome=, TemporaryFileSystem=, BindPaths= and the like"
+                };
+                format!(
+                    "the exporter has files of its own at {}, not the host's: run it without {remedy}",
+                    place.display()
+                )
+            }
             Err(why) => format!("whether the exporter sees the host's files there: {why}"),
         };
         Some(Failure {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use self::account::{Account, Numbers};
+use self::mountinfo::Mounts;
 use self::paths::Asked;
 use self::process::Host;
 use self::sandbox::Hindrance;
@@ -26,21 +27,43 @@ use super::{TARGET_TIMEOUT, Work, Workers};
 use crate::baseline::WritePaths;
 use crate::systemd::unit::Unit;
 
-/// Whether the exporter has another file system at this absolute path than the host (PID 1), as
-/// PrivateTmp= gives it one: what it finds there, or does not, says nothing of the host.
+/// Where the exporter has another file system than the host (PID 1), as PrivateTmp= gives it one: at
+/// this absolute path, or where it leads. What it finds there, or does not, says nothing of the host.
+/// `None` if it has the host's.
 ///
 /// # Errors
 ///
 /// A list of mounts that cannot be read.
-pub fn has_own_file_system_at(path: &Path) -> Result<bool, String> {
-    let place = |list| {
-        let mounts = process::mounts(list)?;
-        Ok::<_, String>(mounts.of(path).map(|mount| {
+pub fn own_file_system_at(path: &Path) -> Result<Option<PathBuf>, String> {
+    let own = process::mounts("/proc/self/mountinfo")?;
+    let hosts = process::mounts_of_pid_1()?;
+    let place = |mounts: &Mounts, path: &Path| {
+        mounts.of(path).map(|mount| {
             let below = path.strip_prefix(&mount.point).unwrap_or(path);
             (mount.device.clone(), mount.root.join(below))
-        }))
+        })
     };
-    Ok(place("/proc/self/mountinfo")? != place("/proc/1/mountinfo")?)
+    let mut places = [path.to_owned(), leads_to(path, LINKS)].into_iter();
+    Ok(places.find(|path| place(&own, path) != place(&hosts, path)))
+}
+
+/// How many links the kernel follows on the way to a file.
+const LINKS: u8 = 40;
+
+/// The path without links, which need not lead to anything.
+fn leads_to(path: &Path, links: u8) -> PathBuf {
+    if let Ok(there) = path.canonicalize() {
+        return there;
+    }
+    if let (Ok(target), Some(directory)) = (path.read_link(), path.parent())
+        && links > 0
+    {
+        return leads_to(&directory.join(target), links - 1);
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(directory), Some(name)) => leads_to(directory, links).join(name),
+        _ => path.to_owned(),
+    }
 }
 
 /// What one look saw of one path that one service has to write.
@@ -281,5 +304,39 @@ fn unknown(asked: Asked, why: &str) -> WritePath {
         now: None,
         next_start: verdict,
         room: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_are_followed_to_what_is_not_there() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("srv/app")).unwrap();
+        std::fs::write(root.join("there"), "").unwrap();
+        for (target, link) in [
+            ("../../tmp/a.sock", "srv/app/a.sock"),
+            ("a.sock", "srv/app/b.sock"),
+            ("../away/dir", "srv/dir"),
+            ("../there", "srv/there"),
+            ("circle", "circle"),
+        ] {
+            symlink(target, root.join(link)).unwrap();
+        }
+        for (path, end) in [
+            ("srv/app/a.sock", "tmp/a.sock"),
+            ("srv/app/b.sock", "tmp/a.sock"),
+            ("srv/dir/a.sock", "away/dir/a.sock"),
+            ("srv/app/none.sock", "srv/app/none.sock"),
+            ("srv/there", "there"),
+            ("circle", "circle"),
+        ] {
+            assert_eq!(leads_to(&root.join(path), LINKS), root.join(end), "{path}");
+        }
     }
 }

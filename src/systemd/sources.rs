@@ -21,7 +21,7 @@ pub struct Sources {
     directories: Vec<String>,
     /// How the directories themselves stood.
     listing: Option<u64>,
-    /// How the files of each loaded unit stood, by its name.
+    /// How the files of each unit that has any stood, by its name.
     units: HashMap<Arc<str>, u64>,
     /// When the last look began.
     looked_at: SystemTime,
@@ -32,9 +32,9 @@ pub struct Sources {
 pub struct Changes {
     /// Files came or went; the first look does not know.
     pub directories: bool,
-    /// Loaded units whose file or drop-ins changed. Of a unit that was not there at the last look it is
-    /// not known how they stood when systemd told of it: those that changed later than that look are
-    /// among them.
+    /// Units whose file or drop-ins changed, by systemd's own names. Of a unit that was not there at
+    /// the last look it is not known how they stood when systemd told of it: those that changed later
+    /// than that look are among them.
     pub units: Vec<Arc<str>>,
 }
 
@@ -75,7 +75,7 @@ impl Sources {
         changes.directories = self.listing.is_some_and(|before| before != listing);
         self.listing = Some(listing);
         let mut stood = HashMap::with_capacity(units.len());
-        for unit in units.iter().filter(|unit| unit.loaded) {
+        for unit in units.iter().filter(|unit| unit.has_properties()) {
             let directories = drop_in_names(&unit.id)
                 .into_iter()
                 .flat_map(|name| below.get(&name).into_iter().flatten())
@@ -92,7 +92,7 @@ impl Sources {
                 None => now.changed_at.is_none_or(|at| at + TICK >= last_look),
             };
             if is_changed {
-                changes.units.push(unit.name.clone());
+                changes.units.push(unit.id.clone());
             }
             stood.insert(unit.name.clone(), now.fingerprint);
         }
@@ -208,6 +208,24 @@ mod tests {
         assert_ne!(empty, full);
         assert_eq!(missing, fingerprint(&path));
     }
+
+    #[test]
+    fn a_unit_that_is_watched_by_another_name_is_told_by_systemds_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.service");
+        std::fs::write(&file, "[Service]\n").unwrap();
+        let mut unit = Unit::new("alias.service", 0);
+        unit.id = "a.service".into();
+        unit.loaded = true;
+        unit.fragment_path = file.to_str().unwrap().into();
+        let units = [Arc::new(unit)];
+        let mut sources = Sources::of(Vec::new());
+        sources.look(&units);
+        std::fs::write(&file, "[Service]\nExecStart=/bin/true\n").unwrap();
+        assert_eq!(sources.look(&units).units, [Arc::from("a.service")]);
+        assert!(sources.look(&units).units.is_empty());
+    }
+
     #[test]
     fn of_a_unit_that_is_new_it_tells_whether_its_files_are_newer_than_the_last_look() {
         let directory = tempfile::tempdir().unwrap();

@@ -201,13 +201,12 @@ impl Table {
         indices.any(|index| self.named.contains(&self.units[*index].name))
     }
 
-    /// The units whose properties are not known, by systemd's own names: the loaded ones, and
-    /// those with a unit file that were not asked about yet, which loads them for a moment.
+    /// The units whose properties are not known, by systemd's own names.
     pub fn undetailed_ids(&self) -> Vec<Arc<str>> {
         let mut ids: Vec<_> = self
             .units
             .iter()
-            .filter(|unit| !unit.detailed && (unit.loaded || unit.load_state == "loaded"))
+            .filter(|unit| !unit.detailed && unit.has_properties())
             .map(|unit| unit.id.clone())
             .collect();
         ids.sort_unstable();

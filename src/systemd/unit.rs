@@ -329,6 +329,12 @@ impl Unit {
         matches!(&*self.active_state, "inactive" | "failed")
     }
 
+    /// True if systemd tells properties of it: it is in memory, or has a file that is loaded for a
+    /// moment to answer.
+    pub fn has_properties(&self) -> bool {
+        self.loaded || self.load_state == "loaded"
+    }
+
     /// True if it is restarted again and again, as of `now` (monotonic microseconds).
     pub fn is_looping(&self, now: u64) -> bool {
         self.sub_state.contains("auto-restart")

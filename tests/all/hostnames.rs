@@ -272,7 +272,8 @@ fn an_alias_that_cloud_init_would_wipe_is_told_of() {
     machine.write_program("/usr/bin/cloud-init", b"#!/bin/sh\n");
     machine.write_file(
         "/etc/cloud/cloud.cfg",
-        "manage_etc_hosts: true\nsystem_info: {distro: debian}\n",
+        "manage_etc_hosts: true\ncloud_init_modules: [update_etc_hosts]\n\
+         system_info: {distro: debian}\n",
     );
     let template = "/etc/cloud/templates/hosts.debian.tmpl";
     machine.write_file(template, "## template:jinja\n127.0.0.1 localhost\n");
@@ -298,7 +299,10 @@ fn an_alias_that_cloud_init_would_wipe_is_told_of() {
     assert_eq!(persistent(), 1.0);
 
     // What the provider was given is for root's eyes only, and could set it again.
-    machine.write_file("/etc/cloud/cloud.cfg", "system_info: {distro: debian}\n");
+    machine.write_file(
+        "/etc/cloud/cloud.cfg",
+        "cloud_init_modules: [update_etc_hosts]\nsystem_info: {distro: debian}\n",
+    );
     let given = "/var/lib/cloud/instance/vendor-cloud-config.txt";
     machine.write_file(given, "#cloud-config\nmanage_etc_hosts: true\n");
     machine.run(&["chmod", "600", given]);

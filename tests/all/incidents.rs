@@ -191,7 +191,8 @@ fn a_lost_alias_and_a_lost_redis_are_told(systemd: Systemd) {
     machine.write_program("/usr/bin/cloud-init", b"#!/bin/sh\n");
     machine.write_file(
         "/etc/cloud/cloud.cfg",
-        "manage_etc_hosts: true\nsystem_info: {distro: debian}\n",
+        "manage_etc_hosts: true\ncloud_init_modules: [update_etc_hosts]\n\
+         system_info: {distro: debian}\n",
     );
     machine.write_file(TEMPLATE, "127.0.0.1 localhost\n");
     exporter.shows("baseline_hostname_persistent", &alias, 0.0);

@@ -407,6 +407,17 @@ fn files(systemd: Systemd) {
         systemctl daemon-reload");
     exporter.shows("systemd_unit_info", &like("exec"), 1.0);
 
+    // And one that systemd does not hold in memory: it reads the file whenever it is asked.
+    machine.unit("like-idle.service", &installed);
+    let idle = |kind| [("name", "like-idle.service"), ("service_type", kind)];
+    exporter.shows("systemd_unit_info", &idle("simple"), 1.0);
+    machine.unit(
+        "like-idle.service",
+        "[Service]\nType=oneshot\nExecStart=/bin/true\n",
+    );
+    machine.systemctl(&["daemon-reload"]);
+    exporter.shows("systemd_unit_info", &idle("oneshot"), 1.0);
+
     machine.systemctl(&["kill", "--signal=KILL", "real.service"]);
     exporter.stands("aka.service", &["failed"]);
     exporter.stands("real.service", &["failed"]);

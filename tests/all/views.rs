@@ -87,8 +87,11 @@ fn a_redis_socket_below_a_private_tmp_is_unknown(systemd: Systemd) {
     };
     machine.write_file(
         BASELINE,
-        "deployment: test\nsystemd: {running: [near.service]}\nredis: [{name: near, url: 'unix:///tmp/redis.sock'}]\n",
+        "deployment: test\nsystemd: {running: [near.service]}\nredis:\n\
+         - {name: near, url: 'unix:///tmp/redis.sock'}\n\
+         - {name: linked, url: 'unix:///srv/app/redis.sock'}\n",
     );
+    machine.sh("mkdir -p /srv/app; ln -s ../../tmp/redis.sock /srv/app/redis.sock");
     machine.unit(
         "near.service",
         "[Service]\nExecStart=redis-server --port 0 --unixsocket /tmp/redis.sock \
@@ -109,6 +112,8 @@ fn a_redis_socket_below_a_private_tmp_is_unknown(systemd: Systemd) {
     for fact in ["baseline_redis_up", "baseline_redis_failure"] {
         assert_eq!(metrics.lines(fact), "");
     }
+    let probe = [("probe", "redis")];
+    assert_eq!(metrics.at("baseline_exporter_probe_success", &probe), 0.0);
     exporter.stop();
 
     let level = "/run/systemd/system/baseline-exporter.service.d/shared-tmp.conf";

@@ -98,7 +98,8 @@ fn n8_the_alias_is_wiped_by_a_rebuild() {
     replay.inject(|machine| {
         machine.write_file(
             "/etc/cloud/cloud.cfg",
-            "manage_etc_hosts: true\nsystem_info: {distro: debian}\n",
+            "manage_etc_hosts: true\ncloud_init_modules: [update_etc_hosts]\n\
+             system_info: {distro: debian}\n",
         );
         machine.write_file(template, "127.0.0.1 localhost\n");
     });

@@ -35,6 +35,8 @@ struct CloudConfig {
     manage_etc_hosts: Option<Setting>,
     bootcmd: Option<Commands>,
     cloud_init_modules: Option<Modules>,
+    cloud_config_modules: Option<Modules>,
+    cloud_final_modules: Option<Modules>,
     system_info: Option<SystemInfo>,
 }
 
@@ -107,7 +109,7 @@ impl Commands {
     }
 }
 
-/// What cloud-init runs at each boot before the network's services, in this order.
+/// What cloud-init runs at each boot in one of its stages, in this order.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Modules {
@@ -119,23 +121,27 @@ enum Modules {
 #[serde(untagged)]
 enum Module {
     Name(String),
-    /// With how often it runs.
-    Words(Vec<String>),
+    /// With how often it runs, and its arguments.
+    List(Vec<Word>),
+    Table {
+        name: String,
+    },
+    Other(IgnoredAny),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Word {
+    Text(String),
     Other(IgnoredAny),
 }
 
 impl Modules {
-    /// True if bootcmd runs, and does so before /etc/hosts would be written.
-    fn run_bootcmd_in_time(&self) -> bool {
-        let list = match self {
-            Self::List(list) => list.as_slice(),
-            Self::Other(_) => &[],
-        };
-        let place = |name: &str| list.iter().position(|module| module.is(name));
-        match (place("bootcmd"), place("update_etc_hosts")) {
-            (Some(bootcmd), Some(rewriting)) => bootcmd < rewriting,
-            (bootcmd, None) => bootcmd.is_some(),
-            (None, Some(_)) => false,
+    /// Where in the list this module is.
+    fn place(&self, name: &str) -> Option<usize> {
+        match self {
+            Self::List(list) => list.iter().position(|module| module.is(name)),
+            Self::Other(_) => None,
         }
     }
 }
@@ -144,14 +150,15 @@ impl Module {
     /// cloud-init takes `update-etc-hosts` and `cc_update_etc_hosts` for update_etc_hosts.
     fn is(&self, name: &str) -> bool {
         let given = match self {
-            Self::Name(given) => Some(given),
-            Self::Words(words) => words.first(),
-            Self::Other(_) => None,
+            Self::Name(given) | Self::Table { name: given } => given,
+            Self::List(words) => match words.first() {
+                Some(Word::Text(given)) => given,
+                _ => return false,
+            },
+            Self::Other(_) => return false,
         };
-        given.is_some_and(|given| {
-            let given = given.replace('-', "_");
-            given.strip_prefix("cc_").unwrap_or(&given) == name
-        })
+        let given = given.trim().replace('-', "_");
+        given.strip_prefix("cc_").unwrap_or(&given) == name
     }
 }
 
@@ -160,23 +167,43 @@ struct SystemInfo {
     distro: Option<String>,
 }
 
+/// What the last file that sets a key says of it, which is what counts.
+#[derive(Debug)]
+struct Last<T> {
+    /// That, and the file; `None` if no file sets it.
+    said: Option<(T, String)>,
+    /// Files that may not be read and would win over it.
+    hidden: Vec<String>,
+}
+
+impl<T> Default for Last<T> {
+    fn default() -> Self {
+        Self {
+            said: None,
+            hidden: Vec::new(),
+        }
+    }
+}
+
+impl<T> Last<T> {
+    fn take(&mut self, said: Option<T>, file: &str) {
+        if let Some(said) = said {
+            self.said = Some((said, file.to_owned()));
+            self.hidden.clear();
+        }
+    }
+}
+
 /// All the configuration that can be read, merged.
 #[derive(Debug, Default)]
 struct Merged {
-    /// manage_etc_hosts, and the file that has the last word on it; `None` if no file sets it.
-    manages: Option<(Setting, String)>,
+    /// manage_etc_hosts.
+    manages: Last<Setting>,
     distro: Option<String>,
-    /// Files that may not be read and would win over what `manages` says.
-    hidden: Vec<String>,
-    /// The file whose bootcmd, which has the last word on that, adds the name as the sample does.
-    added_by: Option<String>,
-    /// Files that may not be read and would win over it.
-    hidden_from_bootcmd: Vec<String>,
-    /// bootcmd comes before the hosts file is written, as in every cloud.cfg that is shipped; `None`
-    /// if no file tells, and then cloud-init does neither.
-    in_time: Option<bool>,
-    /// Files that may not be read and would win over that.
-    hidden_from_modules: Vec<String>,
+    /// Whether bootcmd adds the name as the sample does.
+    adds: Last<bool>,
+    /// The modules of the three stages. Where no file lists any, none runs.
+    modules: [Last<Modules>; 3],
     /// Files that mention the name.
     mentions: Vec<String>,
 }
@@ -194,9 +221,11 @@ impl Merged {
                 Ok(Some(text)) => text,
                 Ok(None) => continue,
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    merged.hidden.push(shown.clone());
-                    merged.hidden_from_bootcmd.push(shown.clone());
-                    merged.hidden_from_modules.push(shown);
+                    merged.manages.hidden.push(shown.clone());
+                    merged.adds.hidden.push(shown.clone());
+                    for stage in &mut merged.modules {
+                        stage.hidden.push(shown.clone());
+                    }
                     continue;
                 }
                 Err(error) => return Err(format!("reading {shown}: {error}")),
@@ -207,32 +236,41 @@ impl Merged {
             if text.lines().any(|line| names(line, name)) {
                 merged.mentions.push(shown.clone());
             }
-            if let Some(commands) = config.bootcmd {
-                merged.added_by = commands.add(name, expected).then(|| shown.clone());
-                merged.hidden_from_bootcmd.clear();
-            }
-            if let Some(modules) = config.cloud_init_modules {
-                merged.in_time = Some(modules.run_bootcmd_in_time());
-                merged.hidden_from_modules.clear();
-            }
-            if let Some(setting) = config.manage_etc_hosts {
-                merged.manages = Some((setting, shown));
-                merged.hidden.clear();
+            let adds = config.bootcmd.map(|commands| commands.add(name, expected));
+            merged.adds.take(adds, &shown);
+            merged.manages.take(config.manage_etc_hosts, &shown);
+            let stages = [
+                config.cloud_init_modules,
+                config.cloud_config_modules,
+                config.cloud_final_modules,
+            ];
+            for (stage, modules) in merged.modules.iter_mut().zip(stages) {
+                stage.take(modules, &shown);
             }
         }
         Ok(merged)
     }
+
+    /// In which stage, and where in its list, this module runs.
+    fn place(&self, module: &str) -> Option<(usize, usize)> {
+        let mut stages = self.modules.iter().enumerate();
+        stages.find_map(|(stage, modules)| {
+            let (modules, _) = modules.said.as_ref()?;
+            Some((stage, modules.place(module)?))
+        })
+    }
+
+    /// Files that may not be read and could list other modules.
+    fn hidden_from_modules(&self) -> &[String] {
+        longest(self.modules.iter().map(|stage| &*stage.hidden))
+    }
 }
 
-/// The end of a sentence about what was read: what was not.
-fn but_hidden(hidden: &[String]) -> String {
-    if hidden.is_empty() {
-        return String::new();
-    }
-    format!(
-        " (as far as can be told: {} may say otherwise, {GRANT})",
-        hidden.join(", ")
-    )
+/// The files of all these lists of hidden ones. Each has those that come after some file: the longest
+/// holds the others.
+fn longest<'f>(hidden: impl IntoIterator<Item = &'f [String]>) -> &'f [String] {
+    let hidden = hidden.into_iter();
+    hidden.max_by_key(|files| files.len()).unwrap_or_default()
 }
 
 /// Whether `name`, which stands in the hosts file with these addresses, outlives the next boot.
@@ -268,21 +306,28 @@ fn judge_by(
         return Ok(Persistence::Kept("cloud-init is disabled".to_owned()));
     }
     let merged = Merged::read(root, name, expected, read)?;
-    let rewritten_by = match &merged.manages {
+    let rewriting = merged.place("update_etc_hosts");
+    let rewritten_by = match &merged.manages.said {
         Some((setting, file)) if setting.rewrites() => Some(file),
         _ => None,
     };
-    if rewritten_by.is_none() && merged.hidden.is_empty() {
-        let how = match &merged.manages {
-            None => "is not set".to_owned(),
-            Some((_, file)) => format!("in {file} keeps the other lines"),
-        };
+    let left = if rewritten_by.is_none() && merged.manages.hidden.is_empty() {
+        Some(match &merged.manages.said {
+            None => "manage_etc_hosts is not set".to_owned(),
+            Some((_, file)) => format!("manage_etc_hosts in {file} keeps the other lines"),
+        })
+    } else if rewriting.is_none() && merged.hidden_from_modules().is_empty() {
+        Some("its modules do not include update_etc_hosts".to_owned())
+    } else {
+        None
+    };
+    if let Some(why) = left {
         let rebuild = match merged.mentions.as_slice() {
             [] => "nothing in its configuration would bring it to a new instance".to_owned(),
             files => format!("for a new instance see {}", files.join(", ")),
         };
         return Ok(Persistence::Kept(format!(
-            "cloud-init leaves it in /etc/hosts: manage_etc_hosts {how}; {rebuild}"
+            "cloud-init leaves it in /etc/hosts: {why}; {rebuild}"
         )));
     }
     let template = template(root, merged.distro.as_deref(), read)?;
@@ -299,28 +344,30 @@ fn judge_by(
             "{template}, from which cloud-init would rewrite /etc/hosts, names it, too"
         )));
     }
-    if let Some(file) = &merged.added_by
-        && merged.in_time != Some(false)
+    let bootcmd = merged.place("bootcmd");
+    // As in every cloud.cfg that is shipped.
+    let in_time = bootcmd.is_some_and(|bootcmd| rewriting.is_none_or(|place| bootcmd < place));
+    if let Some((true, file)) = &merged.adds.said
+        && in_time
         && given.is_some()
     {
-        // Both are what was hidden last: the longer one holds the other.
-        let hidden = [&merged.hidden_from_bootcmd, &merged.hidden_from_modules];
-        let hidden = hidden.into_iter().max_by_key(|files| files.len());
-        return match hidden {
-            Some(files) if !files.is_empty() => Err(format!(
-                "bootcmd in {file} would add it to {template} before cloud-init rewrites /etc/hosts, but \
-                 another bootcmd or another order (cloud_init_modules) may be set in {}: {GRANT}",
-                files.join(", ")
-            )),
-            _ => Ok(Persistence::Kept(format!(
+        let hidden = longest([&*merged.adds.hidden, merged.hidden_from_modules()]);
+        if hidden.is_empty() {
+            return Ok(Persistence::Kept(format!(
                 "bootcmd in {file} adds it to {template} before cloud-init would rewrite /etc/hosts"
-            ))),
-        };
+            )));
+        }
+        return Err(format!(
+            "bootcmd in {file} would add it to {template} before cloud-init rewrites /etc/hosts, but \
+             another bootcmd or another order (cloud_init_modules) may be set in {}: {GRANT}",
+            hidden.join(", ")
+        ));
     }
-    let Some(file) = rewritten_by else {
+    let (Some(file), Some(_)) = (rewritten_by, rewriting) else {
+        let hidden = longest([&*merged.manages.hidden, merged.hidden_from_modules()]);
         return Err(format!(
             "whether cloud-init rewrites /etc/hosts at each boot may be set in {}: {GRANT}",
-            merged.hidden.join(", ")
+            hidden.join(", ")
         ));
     };
     let rewrites =
@@ -338,11 +385,24 @@ fn judge_by(
             merged.mentions.join(", ")
         )
     };
-    Ok(Persistence::Lost(format!(
-        "{rewrites} from {template}, which lacks it: add {} there{mentions}{}",
-        lines_of(name, expected).join(" and "),
-        but_hidden(&merged.hidden)
-    )))
+    let add = format!(
+        "add {} there{mentions}",
+        lines_of(name, expected).join(" and ")
+    );
+    let hidden = longest([
+        &*merged.manages.hidden,
+        &merged.adds.hidden,
+        merged.hidden_from_modules(),
+    ]);
+    if hidden.is_empty() {
+        return Ok(Persistence::Lost(format!(
+            "{rewrites} from {template}, which lacks it: {add}"
+        )));
+    }
+    Err(format!(
+        "{rewrites} from {template}, which lacks it, unless {} says otherwise ({GRANT}): {add}",
+        hidden.join(", ")
+    ))
 }
 
 /// cloud.cfg and then its drop-ins, in the order in which the later ones win.
@@ -478,6 +538,12 @@ mod tests {
         CFG,
         "manage_etc_hosts: true\nsystem_info:\n  distro: ubuntu\nusers: [default]\n",
     );
+    /// What counts unless a later file says otherwise.
+    const MODULES: (&str, &str) = (
+        "etc/cloud/cloud.cfg.d/00-modules.cfg",
+        "cloud_init_modules: [bootcmd, update_etc_hosts]\ncloud_config_modules: [locale]\n\
+         cloud_final_modules: [phone-home]\n",
+    );
     const HOLDS: (&str, &str) = (TEMPLATE, "127.0.0.1 quantum_redis\n");
     const LACKS: (&str, &str) = (TEMPLATE, "127.0.0.1 localhost\n");
     const DEBIAN: (&str, &str) = ("etc/os-release", "NAME=x\nID=\"debian\"\n");
@@ -494,7 +560,7 @@ mod tests {
     }
 
     fn judged_by(files: &[(&str, &str)], read: Reader) -> Result<Persistence, String> {
-        let root = tree(&[&[("usr/bin/cloud-init", "")], files].concat());
+        let root = tree(&[&[("usr/bin/cloud-init", ""), MODULES], files].concat());
         let expected = ["127.0.0.1".parse().unwrap()];
         judge_by(root.path(), "quantum_redis", &expected, read)
     }
@@ -535,7 +601,12 @@ mod tests {
 
     #[test]
     fn what_nobody_rewrites_is_kept() {
-        kept(judged(&[]), "no cloud-init");
+        let expected = ["127.0.0.1".parse().unwrap()];
+        let bare = tree(&[("usr/bin/cloud-init", "")]);
+        kept(
+            judge(bare.path(), "quantum_redis", &expected),
+            "no cloud-init",
+        );
         kept(judged(&[(CFG, "users: []\n")]), "not set");
         kept(judged(&[(CFG, "# nothing\n")]), "not set");
         kept(
@@ -544,7 +615,6 @@ mod tests {
         );
         // Removed, but not purged.
         let leftover = tree(&[REWRITES, LACKS]);
-        let expected = ["127.0.0.1".parse().unwrap()];
         kept(
             judge(leftover.path(), "quantum_redis", &expected),
             "no cloud-init",
@@ -644,12 +714,32 @@ mod tests {
             judged(&[sets("users: []\n"), hidden, DEBIAN, LACKS]),
             "may be set in /var/lib/cloud/instance/cloud-config.txt: let the exporter's user",
         );
-        let unless = "/var/lib/cloud/instance/cloud-config.txt may say otherwise";
-        lost(judged(&[REWRITES, hidden, LACKS]), unless);
+        unknown(
+            judged(&[REWRITES, hidden, LACKS]),
+            "which lacks it, unless /var/lib/cloud/instance/cloud-config.txt says otherwise (let the \
+             exporter's user read it or give it CAP_DAC_READ_SEARCH): add `127.0.0.1 quantum_redis` there",
+        );
         let off = sets("manage_etc_hosts: false\n");
         unknown(
             judged(&[off, hidden, DEBIAN, LACKS]),
             "may be set in /var/lib/cloud/instance/cloud-config.txt: let the exporter's user",
+        );
+        // What may not be read could also add the name before, or list other modules.
+        let earlier = ("etc/cloud/cloud.cfg.d/10-installer.cfg", hidden.1);
+        let sure = "manage_etc_hosts: true\nbootcmd: [echo]\n";
+        let otherwise = "10-installer.cfg says otherwise";
+        for (given, listed) in [
+            ("manage_etc_hosts: true\n", MODULES.1),
+            (sure, "locale: C\n"),
+        ] {
+            let listed = ("etc/cloud/cloud.cfg.d/20-b.cfg", listed);
+            let files = [DEBIAN, LACKS, earlier, listed, (USER, given)];
+            unknown(judged(&files), otherwise);
+        }
+        let listed = ("etc/cloud/cloud.cfg.d/20-b.cfg", MODULES.1);
+        lost(
+            judged(&[DEBIAN, LACKS, earlier, listed, (USER, sure)]),
+            "manage_etc_hosts in /var/lib/cloud/instance/cloud-config.txt",
         );
         // With the name in the template it is kept whatever the file says.
         kept(judged(&[off, hidden, DEBIAN, HOLDS]), "names it, too");
@@ -734,17 +824,17 @@ mod tests {
 
     #[test]
     fn the_shipped_bootcmd_helps_only_where_it_runs_before_the_rewriting() {
-        const MODULES: &str = "etc/cloud/cloud.cfg.d/10-modules.cfg";
         let shipped = ("etc/cloud/cloud.cfg.d/90-hosts-alias.cfg", HOSTS_ALIAS);
         let with = |modules: &str| {
             let modules = format!("cloud_init_modules: {modules}\n");
-            judged(&[REWRITES, LACKS, (MODULES, &modules), shipped])
+            judged(&[REWRITES, LACKS, (MODULES.0, &modules), shipped])
         };
         for modules in [
             "[migrator, bootcmd, write-files, update_etc_hosts]",
             "[bootcmd, update-etc-hosts]",
-            "[[bootcmd, always], [cc_update_etc_hosts, always]]",
-            "[bootcmd]",
+            "[[bootcmd, always], [cc_update_etc_hosts, always, {a: 1}]]",
+            "[{name: bootcmd}, {name: update_etc_hosts, frequency: always}]",
+            "[bootcmd]\ncloud_config_modules: [update_etc_hosts]",
         ] {
             kept(with(modules), "90-hosts-alias.cfg adds it");
         }
@@ -752,6 +842,7 @@ mod tests {
             "[migrator, update_etc_hosts, bootcmd]",
             "[update-etc-hosts, [bootcmd, always]]",
             "[update_etc_hosts]",
+            "[update_etc_hosts]\ncloud_config_modules: [bootcmd]",
         ] {
             lost(
                 with(modules),
@@ -764,6 +855,36 @@ mod tests {
             judged_as_a_user(&[REWRITES, LACKS, hidden, shipped]),
             "(cloud_init_modules) may be set in /etc/cloud/cloud.cfg.d/50-x.cfg",
         );
+    }
+
+    #[test]
+    fn without_the_module_nothing_is_rewritten() {
+        let hidden = ("etc/cloud/cloud.cfg.d/90-own.cfg", "# for root only\n");
+        for modules in [
+            "cloud_init_modules: [bootcmd, ssh]\n",
+            "cloud_init_modules: []\ncloud_final_modules: [[], {}, 1, phone-home]\n",
+            "locale: C\n",
+        ] {
+            let files = [REWRITES, LACKS, (MODULES.0, modules)];
+            kept(
+                judged(&files),
+                "its modules do not include update_etc_hosts; nothing in its configuration",
+            );
+            // A file that may not be read could list it.
+            unknown(
+                judged_as_a_user(&[&files[..], &[hidden]].concat()),
+                "may be set in /etc/cloud/cloud.cfg.d/90-own.cfg",
+            );
+        }
+        for modules in [
+            "cloud_config_modules: [update-etc-hosts]\n",
+            "cloud_final_modules: [[update_etc_hosts, always]]\n",
+        ] {
+            lost(
+                judged(&[REWRITES, LACKS, (MODULES.0, modules)]),
+                "rewrites /etc/hosts at each boot",
+            );
+        }
     }
 
     #[test]

@@ -1008,6 +1008,26 @@ async fn a_unix_socket_whose_queue_is_full_is_a_time_out() {
 }
 
 #[tokio::test]
+async fn a_socket_that_may_be_hidden_says_nothing_of_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let endpoint = endpoint(RedisAddress::Unix(directory.path().join("none")));
+    let workers = Workers::default();
+    // A look at the mounts that does not come back.
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let work = format!("mounts at {}", shown(&endpoint.address));
+    let hung = workers.run_one(&work, shortly(), move || wait.recv().is_err());
+    assert_eq!(hung.await, None);
+    let looks = probe(std::slice::from_ref(&endpoint), &workers, shortly()).await;
+    let [redis] = &looks[..] else {
+        panic!("{looks:?}")
+    };
+    assert_eq!((redis.up, redis.writable), (None, None), "{redis:?}");
+    drop(release);
+    let looks = probe(&[endpoint], &workers, soon()).await;
+    assert_eq!(looks[0].up, Some(false), "{looks:?}");
+}
+
+#[tokio::test]
 async fn all_are_asked_at_once_and_come_in_the_order_of_the_baseline() {
     let all_there = Arc::new(Barrier::new(10));
     let port = listener(move |mut stream| {

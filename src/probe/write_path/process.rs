@@ -57,9 +57,7 @@ impl Host {
         Ok(Self {
             own: Arc::new(mounts("/proc/self/mountinfo")?),
             own_ids,
-            of_pid_1: mounts("/proc/1/mountinfo").map(Arc::new).map_err(|why| {
-                format!("{why} (run the exporter without ProtectProc= and ProcSubset=)")
-            }),
+            of_pid_1: mounts_of_pid_1().map(Arc::new),
         })
     }
 
@@ -81,6 +79,12 @@ fn read_file(path: &str) -> Result<Vec<u8>, String> {
 /// The mounts in a mountinfo file of /proc.
 pub fn mounts(path: &str) -> Result<Mounts, String> {
     Mounts::parse(&read_file(path)?).ok_or_else(|| format!("{path} cannot be understood"))
+}
+
+/// PID 1's mounts, which are the host's; the error says what shows them.
+pub fn mounts_of_pid_1() -> Result<Mounts, String> {
+    mounts("/proc/1/mountinfo")
+        .map_err(|why| format!("{why} (run the exporter without ProtectProc= and ProcSubset=)"))
 }
 
 /// What helps where only the lists of mounts are there to go by; the end of a sentence.
