@@ -14,7 +14,7 @@ use crate::probe::redis::{self, Redis};
 use crate::probe::unit_files::{self, UnitFiles};
 use crate::probe::write_path::{self, WritePath};
 use crate::process::Process;
-use crate::systemd::cgroup::{Hierarchies, Usage};
+use crate::systemd::cgroup::{Hierarchies, Slices, Usage};
 use crate::systemd::unit::{Stamp, Unit};
 use crate::systemd::{self, Link, Manager, Others, Watch};
 
@@ -296,12 +296,13 @@ impl Host {
         let hierarchies = self.hierarchies.clone();
         // Files of a file system in memory: quick, but many.
         let work = tokio::task::spawn_blocking(move || {
+            let mut slices = Slices::default();
             let observe = |unit: Arc<Unit>| {
                 // Nothing of it runs, so there is no cgroup.
                 let usage = if unit.is_down() || unit.sub_state == "exited" {
                     Usage::default()
                 } else {
-                    hierarchies.usage(&unit.control_group)
+                    hierarchies.usage(&unit.control_group, &mut slices)
                 };
                 Observed { unit, usage }
             };

@@ -1,6 +1,8 @@
 //! What a unit uses, straight from its cgroup's files: no D-Bus, no work for systemd.
 
-use rustix::fd::OwnedFd;
+use std::collections::HashMap;
+
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 /// More than any of the files here holds.
@@ -82,13 +84,14 @@ impl Hierarchies {
         found
     }
 
-    /// What the cgroup of this path, as systemd names it, uses now.
-    pub fn usage(&self, control_group: &str) -> Usage {
+    /// What the cgroup of this path, as systemd names it, uses now. `slices` are those of the same
+    /// look.
+    pub fn usage<'h>(&'h self, control_group: &str, slices: &mut Slices<'h>) -> Usage {
         let mut usage = Usage::default();
         if control_group.is_empty() {
             return usage;
         }
-        if let Some(group) = open(self.unified.as_deref(), control_group) {
+        if let Some(group) = slices.open(self.unified.as_deref(), control_group) {
             usage.cpu_seconds = group
                 .read("cpu.stat")
                 .and_then(|text| keyed(&text, "usage_usec").map(super::unit::micros_as_seconds));
@@ -109,12 +112,12 @@ impl Hierarchies {
                 usage.tasks_max = group.read("pids.max").and_then(|text| number(&text));
             }
         }
-        if let Some(group) = open(self.cpu.as_deref(), control_group) {
+        if let Some(group) = slices.open(self.cpu.as_deref(), control_group) {
             usage.cpu_seconds = group.read("cpuacct.usage").and_then(|text| {
                 number(&text).map(|nanos| super::unit::micros_as_seconds(nanos / 1000))
             });
         }
-        if let Some(group) = open(self.memory.as_deref(), control_group) {
+        if let Some(group) = slices.open(self.memory.as_deref(), control_group) {
             usage.memory = group
                 .read("memory.usage_in_bytes")
                 .and_then(|text| number(&text));
@@ -127,7 +130,7 @@ impl Hierarchies {
                 .read("memory.oom_control")
                 .and_then(|text| keyed(&text, "oom_kill"));
         }
-        if let Some(group) = open(self.pids.as_deref(), control_group) {
+        if let Some(group) = slices.open(self.pids.as_deref(), control_group) {
             usage.tasks = group.read("pids.current").and_then(|text| number(&text));
             usage.tasks_max = group.read("pids.max").and_then(|text| number(&text));
         }
@@ -135,21 +138,37 @@ impl Hierarchies {
     }
 }
 
+/// The slice of the last cgroup in each hierarchy, by mount point. Most units of a host are in the
+/// same one, and the way to it is the longer part of the way to them.
+#[derive(Debug, Default)]
+pub struct Slices<'h>(HashMap<&'h str, (String, OwnedFd)>);
+
+impl<'h> Slices<'h> {
+    fn open(&mut self, mount_point: Option<&'h str>, control_group: &str) -> Option<Group> {
+        let mount_point = mount_point?;
+        let (slice, name) = control_group.rsplit_once('/')?;
+        let is_known = self
+            .0
+            .get(mount_point)
+            .is_some_and(|(known, _)| known == slice);
+        if !is_known {
+            let directory = directory(CWD, &format!("{mount_point}{slice}"))?;
+            self.0.insert(mount_point, (slice.to_owned(), directory));
+        }
+        let (_, slice) = self.0.get(mount_point)?;
+        // That of the root slice is called `/`.
+        directory(slice, if name.is_empty() { "." } else { name }).map(Group)
+    }
+}
+
+/// `None` as soon as nothing of the unit runs.
+fn directory(at: impl AsFd, path: &str) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(at, path, flags, Mode::empty()).ok()
+}
+
 /// One cgroup's directory: opened once, so that all figures are of the same cgroup.
 struct Group(OwnedFd);
-
-fn open(mount_point: Option<&str>, control_group: &str) -> Option<Group> {
-    let path = format!("{}{control_group}", mount_point?);
-    // It is gone as soon as nothing of the unit runs.
-    openat(
-        CWD,
-        path,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .ok()
-    .map(Group)
-}
 
 impl Group {
     /// The text of one of its files; `None` where the controller is not there.
@@ -218,9 +237,11 @@ mod tests {
             controllers: vec!["memory".to_owned(), "pids".to_owned()],
             ..Hierarchies::default()
         };
-        let usage = hierarchies.usage("/system.slice/a.service");
+        std::fs::write(root.path().join("cpu.stat"), "usage_usec 7000000\n").unwrap();
+        let mut slices = Slices::default();
+        let mut usage = |group| hierarchies.usage(group, &mut slices);
         assert_eq!(
-            usage,
+            usage("/system.slice/a.service"),
             Usage {
                 cpu_seconds: Some(2.5),
                 memory: Some(4096),
@@ -228,10 +249,11 @@ mod tests {
                 ..Usage::default()
             }
         );
-        assert_eq!(
-            hierarchies.usage("/system.slice/gone.service"),
-            Usage::default()
-        );
-        assert_eq!(hierarchies.usage(""), Usage::default());
+        for none in ["/system.slice/gone.service", "/gone.slice/a.service", ""] {
+            assert_eq!(usage(none), Usage::default(), "{none}");
+        }
+        assert_eq!(usage("/").cpu_seconds, Some(7.0));
+        assert_eq!(usage("/system.slice/a.service").cpu_seconds, Some(2.5));
+        assert_eq!(usage("/a.service"), Usage::default());
     }
 }
