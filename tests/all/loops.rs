@@ -1,6 +1,7 @@
 //! Services that start again and again, and those that systemd gave up.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use crate::machine::{Machine, Systemd};
 use crate::wait::{PATIENCE, wait_for};
@@ -142,4 +143,64 @@ fn loops(systemd: Systemd) {
             .at("systemd_service_restart_total", &healed)
             >= 2.0
     );
+}
+
+#[test]
+#[ignore = "takes a quarter of an hour: cargo test --test all five_minutes -- --ignored"]
+fn a_loop_of_five_minutes_is_seen_on_252() {
+    loop_of_five_minutes(Systemd::V252);
+}
+
+#[test]
+#[ignore = "takes a quarter of an hour: cargo test --test all five_minutes -- --ignored"]
+fn a_loop_of_five_minutes_is_seen_on_257() {
+    loop_of_five_minutes(Systemd::V257);
+}
+
+fn loop_of_five_minutes(systemd: Systemd) {
+    let Some(machine) = Machine::boot(systemd) else {
+        return;
+    };
+    let name = "five-minutes.service";
+    machine.stand_in(name, "Restart=always\nRestartSec=1s\n");
+    let after = Duration::from_secs(300);
+    machine.behave(name, Behaviour::Exit { status: 1, after });
+    machine.systemctl(&["daemon-reload"]);
+    let exporter = machine.exporter_with(&format!("  running: [{name}]\n"));
+    machine.systemctl(&["start", name]);
+    exporter.stands(name, &[]);
+
+    // What each scrape of a quarter of an hour says, one a second.
+    let of_unit = [("name", name)];
+    let scraped = Cell::new(Instant::now());
+    let until_restarts = |wanted: f64, deviations: &[&str]| {
+        wait_for(&format!("restart {wanted}"), 2 * after, || {
+            if scraped.get().elapsed() < Duration::from_secs(1) {
+                return Err("no scrape is due".to_owned());
+            }
+            scraped.set(Instant::now());
+            let metrics = exporter.scrape();
+            let restarts = metrics.at("systemd_service_auto_restarts_total", &of_unit);
+            if restarts >= wanted {
+                return Ok(());
+            }
+            let states = metrics.ones("systemd_unit_sub_state", &of_unit, "sub_state");
+            let seen = metrics.ones("baseline_unit_deviation", &of_unit, "deviation");
+            // Between two runs it waits to be restarted, loop or not.
+            if states == ["running"] {
+                assert_eq!(seen, deviations, "after {restarts} restarts");
+            }
+            Err(format!("{restarts} restarts, {states:?}, {seen:?}"))
+        });
+    };
+    until_restarts(1.0, &[]);
+    // One restart is no loop; from the second on it is one, also while it runs.
+    until_restarts(2.0, &[]);
+    until_restarts(3.0, &["restarting"]);
+    exporter.stands(name, &["restarting"]);
+    machine.check_says(&format!(
+        "{name} restarts again and again (3 automatic restarts"
+    ));
+    machine.systemctl(&["restart", name]);
+    exporter.stands(name, &[]);
 }

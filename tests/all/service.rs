@@ -116,12 +116,21 @@ fn reload_keeps_what_was_counted(machine: &Machine, exporter: &Server<'_>) {
 }
 
 #[test]
-fn systemd_is_told_how_it_goes() {
-    let Some(machine) = Machine::boot(Systemd::V252) else {
+fn systemd_is_told_how_it_goes_on_252() {
+    systemd_is_told_how_it_goes(Systemd::V252);
+}
+
+#[test]
+fn systemd_is_told_how_it_goes_on_257() {
+    systemd_is_told_how_it_goes(Systemd::V257);
+}
+
+fn systemd_is_told_how_it_goes(systemd: Systemd) {
+    let Some(machine) = Machine::boot(systemd) else {
         return;
     };
     machine.unit("web.service", WEB);
-    notify(&machine, "ExecReload=/bin/kill -HUP $MAINPID\n");
+    notify(&machine, "ExecReload=/bin/sh -c 'kill -HUP $MAINPID'\n");
     machine.systemctl(&["daemon-reload"]);
     machine.systemctl(&["start", "web.service"]);
     let exporter = machine.exporter_with("  running: [web.service]\n");

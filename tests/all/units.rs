@@ -490,11 +490,20 @@ fn starts(systemd: Systemd) {
     machine.check_says("cause: the program of ExecStart= cannot be run (203/EXEC)");
 }
 
+#[test]
+fn watching_everything_comes_to_rest_on_252() {
+    watching_everything_comes_to_rest(Systemd::V252);
+}
+
+#[test]
+fn watching_everything_comes_to_rest_on_257() {
+    watching_everything_comes_to_rest(Systemd::V257);
+}
+
 /// To tell of a unit that it does not hold in memory, systemd loads it for a moment, and of some sends
 /// signals then: those are no reason to ask again.
-#[test]
-fn watching_everything_comes_to_rest() {
-    let Some(machine) = Machine::boot(Systemd::V252) else {
+fn watching_everything_comes_to_rest(systemd: Systemd) {
+    let Some(machine) = Machine::boot(systemd) else {
         return;
     };
     machine.write_file(

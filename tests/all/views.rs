@@ -12,8 +12,17 @@ const BASELINE: &str = "/etc/views.yml";
 const ARGS: [&str; 2] = ["--config.file=/etc/views.yml", "--output=json"];
 
 #[test]
-fn each_view_is_told_with_what_shows_it() {
-    let Some(machine) = Machine::boot(Systemd::V252) else {
+fn each_view_is_told_with_what_shows_it_on_252() {
+    each_view_is_told_with_what_shows_it(Systemd::V252);
+}
+
+#[test]
+fn each_view_is_told_with_what_shows_it_on_257() {
+    each_view_is_told_with_what_shows_it(Systemd::V257);
+}
+
+fn each_view_is_told_with_what_shows_it(systemd: Systemd) {
+    let Some(machine) = Machine::boot(systemd) else {
         return;
     };
     machine.write_file(
