@@ -18,15 +18,17 @@ pub fn wait_for<T, E: Display>(what: &str, limit: Duration, look: impl Fn() -> R
             Err(status) if start.elapsed() > limit => {
                 panic!("waited {limit:?} for {what}; last seen: {status}")
             }
-            Err(_) => pause(),
+            Err(_) => pause(start.elapsed() / 20),
         }
     }
 }
 
+/// The longer something takes, the less it matters when that is noticed, and the more looks there are:
+/// they are work for machines that have other work.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one pause between two looks at a condition"
 )]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(10));
+fn pause(about: Duration) {
+    std::thread::sleep(about.clamp(Duration::from_millis(10), Duration::from_millis(200)));
 }
