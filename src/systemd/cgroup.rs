@@ -1,8 +1,9 @@
 //! What a unit uses, straight from its cgroup's files: no D-Bus, no work for systemd.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 /// More than any of the files here holds.
@@ -144,42 +145,42 @@ impl Hierarchies {
 pub struct Slices<'h>(HashMap<&'h str, (String, OwnedFd)>);
 
 impl<'h> Slices<'h> {
-    fn open(&mut self, mount_point: Option<&'h str>, control_group: &str) -> Option<Group> {
+    fn open<'s>(
+        &'s mut self,
+        mount_point: Option<&'h str>,
+        control_group: &'s str,
+    ) -> Option<Group<'s>> {
         let mount_point = mount_point?;
         let (slice, name) = control_group.rsplit_once('/')?;
-        let is_known = self
-            .0
-            .get(mount_point)
-            .is_some_and(|(known, _)| known == slice);
-        if !is_known {
-            let directory = directory(CWD, &format!("{mount_point}{slice}"))?;
+        let known = self.0.get(mount_point);
+        if known.is_none_or(|(known, _)| known != slice) {
+            let path = format!("{mount_point}{slice}");
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let directory = openat(CWD, path, flags, Mode::empty()).ok()?;
             self.0.insert(mount_point, (slice.to_owned(), directory));
         }
         let (_, slice) = self.0.get(mount_point)?;
-        // That of the root slice is called `/`.
-        directory(slice, if name.is_empty() { "." } else { name }).map(Group)
+        Some(Group { slice, name })
     }
 }
 
-/// `None` as soon as nothing of the unit runs.
-fn directory(at: impl AsFd, path: &str) -> Option<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(at, path, flags, Mode::empty()).ok()
+/// One cgroup's directory, within its slice.
+struct Group<'s> {
+    slice: &'s OwnedFd,
+    /// Empty for the root slice.
+    name: &'s str,
 }
 
-/// One cgroup's directory: opened once, so that all figures are of the same cgroup.
-struct Group(OwnedFd);
-
-impl Group {
-    /// The text of one of its files; `None` where the controller is not there.
-    fn read(&self, name: &str) -> Option<String> {
-        let file = openat(
-            &self.0,
-            name,
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .ok()?;
+impl Group<'_> {
+    /// The text of one of its files; `None` where the controller is not there, and as soon as nothing
+    /// of the unit runs.
+    fn read(&self, file: &str) -> Option<String> {
+        let path = match self.name {
+            "" => Cow::Borrowed(file),
+            name => Cow::Owned(format!("{name}/{file}")),
+        };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(self.slice, &*path, flags, Mode::empty()).ok()?;
         // The kernel gives such a file in one piece; asking for its size or its end is work.
         let mut text = vec![0; LONGEST];
         let length = rustix::io::read(&file, &mut text).ok()?;
