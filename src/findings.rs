@@ -1,7 +1,7 @@
 //! How the host stands against its baseline: a pure function of baseline and observation.
 
 pub mod dependencies;
-mod fix;
+pub mod fix;
 pub mod troubles;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

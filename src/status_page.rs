@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use self::html::Html;
 use crate::findings::troubles::{Trouble, troubles};
-use crate::findings::{Check, Findings, Status, judge};
+use crate::findings::{Check, Findings, Status, fix, judge};
 use crate::observation::{Observation, Took};
 use crate::report::verdict;
 
@@ -23,9 +23,6 @@ const STYLE: &str = include_str!("status_page/style.css");
 /// More troubles than these, and more of one trouble, are counted only: nobody reads so many, and the
 /// page has to stay quick.
 const MOST_CARDS: usize = 50;
-
-/// What tells all that is wrong.
-const CHECK: &str = "baseline-exporter check";
 
 /// A list of names that is longer, in bytes, is folded.
 const LONG: usize = 240;
@@ -79,7 +76,7 @@ pub fn page(observation: &Observation, links: &Links, room: usize) -> String {
     for trouble in troubles.iter().take(MOST_CARDS) {
         card(&mut html, observation, trouble, links);
     }
-    if let Some(sentence) = more(troubles.len(), CHECK) {
+    if let Some(sentence) = more(troubles.len(), "check", observation) {
         html.markup("<p>").text(&sentence).markup("</p>\n");
     }
     unseen(&mut html, &findings, links);
@@ -94,8 +91,9 @@ pub fn page(observation: &Observation, links: &Links, room: usize) -> String {
 
 /// What to say of a list of which only the first are shown; `None` where that is all of it. `command`
 /// tells the rest.
-fn more(length: usize, command: &str) -> Option<String> {
+fn more(length: usize, command: &str, observation: &Observation) -> Option<String> {
     let more = length.checked_sub(MOST_CARDS).filter(|more| *more > 0)?;
+    let command = fix::own(command, &observation.baseline);
     Some(format!("And {more} more: `{command}` tells them all."))
 }
 
@@ -200,11 +198,11 @@ fn card(html: &mut Html, observation: &Observation, trouble: &Trouble<'_>, links
             .markup("</p></div>\n");
     }
     let command = if trouble.section == "baselineunitfiledrift" {
-        "baseline-exporter snapshot diff"
+        "snapshot diff"
     } else {
-        CHECK
+        "check"
     };
-    if let Some(sentence) = more(trouble.seen.len(), command) {
+    if let Some(sentence) = more(trouble.seen.len(), command, observation) {
         html.markup("<div class=\"row\"><span class=\"label\">seen</span><p>")
             .text(&sentence)
             .markup("</p></div>\n");
@@ -524,8 +522,12 @@ mod tests {
         units.watched = shown.map(|unit| Observed { unit, usage }).collect();
         let page = page_of(&observation);
         assert!(page.contains("<h1>✕ "), "{page}");
-        let told = "more: `baseline-exporter check` tells them all.</p>";
-        assert!(page.contains("<p>And 19") && page.contains(told));
+        let command = format!(
+            "baseline-exporter check --config.file={}",
+            file.path().display()
+        );
+        let told = format!("more: `{command}` tells them all.</p>");
+        assert!(page.contains("<p>And 19") && page.contains(&told));
         for name in names {
             assert!(page.contains(&name), "{name}");
         }
@@ -547,8 +549,11 @@ mod tests {
         let edge = edges[0].clone();
         edges.extend(std::iter::repeat_n(edge, 60));
         let page = page_of(&observation);
-        assert!(page.contains("And 7 more: `baseline-exporter snapshot diff` tells them all."));
-        assert!(page.contains("more: `baseline-exporter check` tells them all."));
+        for (count, command) in [("And 7 ", "snapshot diff"), ("", "check")] {
+            let command = format!("baseline-exporter {command} --config.file=golden.yml");
+            let told = format!("{count}more: `{command}` tells them all.");
+            assert!(page.contains(&told), "{told}");
+        }
     }
 
     #[test]

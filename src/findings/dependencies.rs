@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{Check, Judged, Remark, Status};
+use super::{Check, Judged, Remark, Status, fix};
 use crate::baseline::Expected;
 use crate::observation::Observation;
 use crate::probe::hostname::{Answer, Hostname, Lookup, Persistence, Resolver};
@@ -468,8 +468,10 @@ fn unit_files(observation: &Observation, checks: &mut Vec<Check>, remarks: &mut 
                     check: "unit_files",
                     status: Status::Violated,
                     subject: "unit files".to_owned(),
-                    sentence: "unit files differ from the snapshot; `baseline-exporter snapshot diff` shows how"
-                        .to_owned(),
+                    sentence: format!(
+                        "unit files differ from the snapshot; `{}` shows how",
+                        fix::own("snapshot diff", &observation.baseline)
+                    ),
                 });
             }
         }

@@ -5,7 +5,17 @@ use std::net::IpAddr;
 
 use super::dependencies::HostnameDeviation;
 use super::{Deviation, Judged};
+use crate::baseline::Baseline;
 use crate::probe::write_path::Reason;
+
+/// A command of this program, with the file of the baseline that is in force.
+pub fn own(command: &str, baseline: &Baseline) -> String {
+    let file = match &*baseline.source {
+        "embedded" => String::new(),
+        file => format!(" --config.file={}", quoted(file)),
+    };
+    format!("baseline-exporter {command}{file}")
+}
 
 /// For a name that does not resolve to what it should.
 pub fn hostname(name: &str, expected: &[IpAddr], deviation: HostnameDeviation) -> Vec<String> {
@@ -82,16 +92,24 @@ pub fn reference(to: &str) -> Vec<String> {
     ]
 }
 
-/// For unit files that differ from this snapshot.
-pub fn drift(snapshot: &str) -> Vec<String> {
+/// For unit files that differ from the snapshot.
+pub fn drift(baseline: &Baseline) -> Vec<String> {
+    let restore = format!("snapshot restore {} --apply", snapshot(baseline));
     vec![
-        "baseline-exporter snapshot diff".to_owned(),
+        own("snapshot diff", baseline),
+        own(&restore, baseline),
         format!(
-            "baseline-exporter snapshot restore {} --apply",
-            quoted(snapshot)
+            "# or, if the change is meant: {}",
+            own("snapshot take DIR", baseline)
         ),
-        "# or, if the change is meant: baseline-exporter snapshot take DIR".to_owned(),
     ]
+}
+
+/// Where the snapshot is.
+fn snapshot(baseline: &Baseline) -> Cow<'_, str> {
+    let files = baseline.unit_files.as_ref();
+    let path = files.and_then(|files| files.snapshot.to_str());
+    path.map_or(Cow::Borrowed("DIR"), quoted)
 }
 
 /// For a failed unit that the baseline does not know.
@@ -144,7 +162,7 @@ pub fn cause(unit: &str, cause: &str, detail: &str) -> Vec<String> {
 }
 
 /// For a unit that deviates, after what its causes want.
-pub fn unit(judged: &Judged, snapshot: Option<&str>) -> Vec<String> {
+pub fn unit(judged: &Judged, baseline: &Baseline) -> Vec<String> {
     let unit = quoted(&judged.unit.name);
     let is = |deviation| judged.is(deviation);
     let mut lines = Vec::new();
@@ -152,10 +170,8 @@ pub fn unit(judged: &Judged, snapshot: Option<&str>) -> Vec<String> {
         lines.push(format!("systemctl unmask {unit}"));
     }
     if is(Deviation::Missing) {
-        let snapshot = snapshot.map_or(Cow::Borrowed("DIR"), quoted);
-        lines.push(format!(
-            "baseline-exporter snapshot restore {snapshot} --apply   # its file is gone"
-        ));
+        let restore = format!("snapshot restore {} --apply", snapshot(baseline));
+        lines.push(format!("{}   # its file is gone", own(&restore, baseline)));
     }
     if ["absent", "disabled"].contains(&judged.expected) {
         if judged.expected == "absent" && !is(Deviation::Present) && is(Deviation::Running) {
@@ -286,7 +302,12 @@ mod tests {
             lines.extend(write_path("X", "X", reason));
         }
         lines.extend(reference("X"));
-        lines.extend(drift("X"));
+        let baseline = |source: &str, more: &str| {
+            let text = format!("deployment: a\nsystemd: {{running: [a.service]}}\n{more}");
+            Baseline::parse(&text, source).unwrap()
+        };
+        let drift = drift(&baseline("X", "unit_files: {snapshot: /X}\n"));
+        lines.extend(drift.iter().map(|line| line.replace("/X", "X")));
         lines.extend(foreign("X"));
         let causes = crate::findings::tests::all_causes();
         assert!(causes.len() > 15, "{causes:?}");
@@ -303,7 +324,10 @@ mod tests {
             ("running", vec![Deviation::Masked, Deviation::Missing]),
             ("active", vec![Deviation::Stopped]),
         ] {
-            lines.extend(unit(&judged_as("X", expected, &deviations), None));
+            lines.extend(unit(
+                &judged_as("X", expected, &deviations),
+                &baseline("X", ""),
+            ));
         }
         for lines_of in [restart(&["X"]), start(&["X"])] {
             lines.extend(lines_of);
@@ -318,6 +342,8 @@ mod tests {
     #[test]
     fn nothing_is_typed_that_systemd_would_refuse() {
         use Deviation::{ActivatingTooLong, Enabled, Failed, Masked, Missing, Present, Running};
+        let text = "deployment: a\nsystemd: {running: [a.service]}\n";
+        let baseline = Baseline::parse(text, "embedded").unwrap();
         let restore = "baseline-exporter snapshot restore DIR --apply   # its file is gone";
         let disable = "systemctl disable --now X";
         let read = "journalctl -u X -n 50";
@@ -362,7 +388,7 @@ mod tests {
                 ],
             ),
         ] {
-            let fix = unit(&judged_as("X", expected, &deviations), None);
+            let fix = unit(&judged_as("X", expected, &deviations), &baseline);
             assert_eq!(fix, lines, "{expected} {deviations:?}");
         }
     }

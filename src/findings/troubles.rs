@@ -147,7 +147,7 @@ fn of_units<'a>(
             lines.extend(
                 own_causes.flat_map(|(cause, detail)| fix::cause(&first.unit.name, cause, detail)),
             );
-            lines.extend(fix::unit(first, snapshot(observation)));
+            lines.extend(fix::unit(first, &observation.baseline));
         }
         // systemd starts those that loop again by itself.
         "hostname" | "redis" => {
@@ -371,14 +371,10 @@ fn of_unit_files<'a>(observation: &Observation, untold: &[&Remark]) -> Option<Tr
         seen: files.collect(),
         units: Vec::new(),
         causes: Vec::new(),
-        fix: fix::drift(snapshot(observation).unwrap_or("DIR")),
+        fix: fix::drift(&observation.baseline),
         section: "baselineunitfiledrift".to_owned(),
         tier: 3,
     })
-}
-
-fn snapshot(observation: &Observation) -> Option<&str> {
-    observation.baseline.unit_files.as_ref()?.snapshot.to_str()
 }
 
 fn hostname_standing(observation: &Observation, name: &str) -> Option<HostnameDeviation> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::html::Html;
-use super::{CHECK, MOST_CARDS, moment_of, more, span};
+use super::{MOST_CARDS, moment_of, more, span};
 use crate::findings::troubles::in_words;
 use crate::findings::{Deviation, Findings, Judged, ending};
 use crate::observation::Observation;
@@ -44,7 +44,7 @@ pub fn facts(html: &mut Html, observation: &Observation, units: &[&Judged]) {
         }
         html.markup("</p></div>\n");
     }
-    if let Some(sentence) = more(units.len(), CHECK) {
+    if let Some(sentence) = more(units.len(), "check", observation) {
         html.markup("<div class=\"row\"><span class=\"label\">unit</span><p>")
             .text(&sentence)
             .markup("</p></div>\n");
