@@ -215,41 +215,57 @@ fn alerts_go_where_they_should() {
     };
     stack::install(&machine, str::to_owned);
     let config = format!("{TREE}/deploy/alertmanager/alertmanager.yml");
-    let routes = [
-        ("pager", &["component=baseline", "severity=critical"][..]),
-        (
-            "pager",
-            &[
-                "component=baseline",
-                "severity=critical",
-                "alertname=BaselineExporterDown",
-            ],
-        ),
-        ("ticket", &["component=baseline", "severity=warning"]),
-        ("nobody", &["component=baseline", "severity=info"]),
-        (
-            "dead-mans-switch",
-            &[
-                "component=baseline",
-                "severity=info",
-                "alertname=BaselineWatchdog",
-            ],
-        ),
-        ("ticket", &["component=trading", "severity=critical"]),
-        ("ticket", &["alertname=Watchdog"]),
-    ];
+    let mut routes = routes_of_the_rules();
+    routes.push(("ticket", "component=trading severity=critical".to_owned()));
+    routes.push(("ticket", "alertname=Watchdog".to_owned()));
     for generation in Generation::ALL {
         install_default_templates(&machine, generation);
         let amtool = generation.inside("amtool");
         let checked = machine.run(&[&amtool, "check-config", &config]);
         assert!(checked.contains("1 templates"), "{checked}");
-        for (receiver, labels) in routes {
-            let config = format!("--config.file={config}");
-            let verify = format!("--verify.receivers={receiver}");
-            let argv = [&amtool, "config", "routes", "test", &config, &verify];
-            machine.run(&[&argv[..], labels].concat());
+        // In one go, as there are many; what the shell prints says which of them failed.
+        let mut tests = "set -x\n".to_owned();
+        for (receiver, labels) in &routes {
+            tests += &format!(
+                "{amtool} config routes test --config.file={config} \
+                 --verify.receivers={receiver} {labels}\n"
+            );
+        }
+        machine.sh(&tests);
+    }
+}
+
+/// Who has to hear of each alert of the rules, with each severity that it can have.
+fn routes_of_the_rules() -> Vec<(&'static str, String)> {
+    let rules = include_str!("../../rules/baseline.rules.yml");
+    let rules: Value = serde_saphyr::from_str(rules).unwrap();
+    let groups = rules["groups"].as_array().unwrap();
+    let rules = groups.iter().flat_map(|it| it["rules"].as_array().unwrap());
+    let mut routes = Vec::new();
+    for rule in rules.filter(|rule| rule["alert"].is_string()) {
+        let [alert, component, severities] = [
+            &rule["alert"],
+            &rule["labels"]["component"],
+            // Or a template, which has those of all tiers in it.
+            &rule["labels"]["severity"],
+        ]
+        .map(|it| it.as_str().unwrap());
+        for (severity, receiver) in [
+            ("critical", "pager"),
+            ("warning", "ticket"),
+            ("info", "nobody"),
+        ] {
+            if severities.contains(severity) {
+                let receiver = match alert {
+                    "BaselineWatchdog" => "dead-mans-switch",
+                    _ => receiver,
+                };
+                let labels = format!("alertname={alert} component={component} severity={severity}");
+                routes.push((receiver, labels));
+            }
         }
     }
+    routes
 }
 
 #[test]
