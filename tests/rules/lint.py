@@ -299,20 +299,30 @@ def lint_table(text, used):
 
 
 def lint_tests(alerts, tests):
-    """Each alert is seen firing, with each rule that has its name, and seen quiet."""
-    fires, quiet = set(), set()
+    """Each alert is seen firing, with each rule that has its name, and in such a test seen quiet before,
+    as it does not fire yet, and after, as it is over."""
+    fires, before, after = set(), set(), set()
     for group in (group for test in tests for group in test["tests"]):
-        for case in group.get("alert_rule_test", []):
-            expected = case.get("exp_alerts") or []
-            fires |= {(case["alertname"], alert["exp_labels"]["severity"]) for alert in expected}
-            if not expected:
-                quiet.add(case["alertname"])
+        cases = [(seconds(case["eval_time"]), case) for case in group.get("alert_rule_test", [])]
+        # The first time that each fires.
+        since = {}
+        for moment, case in cases:
+            for alert in case.get("exp_alerts") or []:
+                name = case["alertname"]
+                fires.add((name, alert["exp_labels"]["severity"]))
+                since[name] = min(moment, since.get(name, moment))
+        for moment, case in cases:
+            name = case["alertname"]
+            if name in since and not case.get("exp_alerts"):
+                (before if moment < since[name] else after).add(name)
     for name, possible in alerts:
         if not any((name, severity) in fires for severity in possible):
             yield f"{name}: no test sees it firing as {' or '.join(sorted(possible))}"
         # The watchdog never is.
-        if name not in quiet and name != "BaselineWatchdog":
-            yield f"{name}: no test sees it quiet"
+        if name != "BaselineWatchdog":
+            for when, quiet in (("before", before), ("after", after)):
+                if name not in quiet:
+                    yield f"{name}: no test sees it quiet {when} it fires"
 
 
 def lint(text, tests, runbook, metrics):

@@ -63,6 +63,7 @@ tests:
       - eval_time: 2m
         alertname: BaselineShopShut
         exp_alerts: [{exp_labels: {severity: critical}}]
+      - {eval_time: 3m, alertname: BaselineShopShut}
 """
 
 RUNBOOK = """
@@ -119,7 +120,8 @@ FAULTS = [
     ("rules", "shop_share[5m]", "shop_share[7m]", "table: lacks range 420"),
     ("rules", "max > 0.5", "max > 0.25", "table: lacks value 0.25"),
     ("tests", "severity: critical", "severity: page", "no test sees it firing as critical or info or warning"),
-    ("tests", "      - {eval_time: 1m, alertname: BaselineShopShut}\n", "", "no test sees it quiet"),
+    ("tests", "      - {eval_time: 1m, alertname: BaselineShopShut}\n", "", "no test sees it quiet before it fires"),
+    ("tests", "      - {eval_time: 3m, alertname: BaselineShopShut}\n", "", "no test sees it quiet after it fires"),
     ("runbook", "## BaselineShopShut", "## BaselineShopOpen", "BaselineShopShut: has no section in the runbook"),
     ("runbook", "## BaselineShopShut", "## BaselineShopOpen", "BaselineShopOpen: a section of the runbook without"),
 ]
