@@ -114,9 +114,10 @@ impl Hierarchies {
             }
         }
         if let Some(group) = slices.open(self.cpu.as_deref(), control_group) {
-            usage.cpu_seconds = group.read("cpuacct.usage").and_then(|text| {
-                number(&text).map(|nanos| super::unit::micros_as_seconds(nanos / 1000))
-            });
+            // Units that need no v1 controller have a cgroup in the unified hierarchy only.
+            let nanos = group.read("cpuacct.usage").and_then(|text| number(&text));
+            let seconds = nanos.map(|nanos| super::unit::micros_as_seconds(nanos / 1000));
+            usage.cpu_seconds = seconds.or(usage.cpu_seconds);
         }
         if let Some(group) = slices.open(self.memory.as_deref(), control_group) {
             usage.memory = group
@@ -256,5 +257,34 @@ mod tests {
         assert_eq!(usage("/").cpu_seconds, Some(7.0));
         assert_eq!(usage("/system.slice/a.service").cpu_seconds, Some(2.5));
         assert_eq!(usage("/a.service"), Usage::default());
+    }
+    #[test]
+    fn a_unit_may_be_in_one_hierarchy_only() {
+        let root = tempfile::tempdir().unwrap();
+        let unified = root.path().join("unified");
+        let cpu = root.path().join("cpu");
+        std::fs::create_dir_all(unified.join("system.slice/a.service")).unwrap();
+        std::fs::create_dir_all(cpu.join("system.slice/b.service")).unwrap();
+        let write = |path: std::path::PathBuf, text: &str| std::fs::write(path, text).unwrap();
+        write(
+            unified.join("system.slice/a.service/cpu.stat"),
+            "usage_usec 1000000\n",
+        );
+        write(
+            cpu.join("system.slice/b.service/cpuacct.usage"),
+            "2000000000\n",
+        );
+        let mounted = |path: &std::path::Path| Some(path.to_str().unwrap().to_owned());
+        let hierarchies = Hierarchies {
+            unified: mounted(&unified),
+            cpu: mounted(&cpu),
+            ..Hierarchies::default()
+        };
+        let mut slices = Slices::default();
+        for (unit, seconds) in [("a", 1.0), ("b", 2.0)] {
+            let group = format!("/system.slice/{unit}.service");
+            let usage = hierarchies.usage(&group, &mut slices);
+            assert_eq!(usage.cpu_seconds, Some(seconds), "{unit}");
+        }
     }
 }
