@@ -255,7 +255,8 @@ impl Tree {
         // Names of unit files that are links, so that nothing else is asked where it leads.
         let mut links = Vec::new();
         for directory in unit_path {
-            // `/lib` and `/usr/lib` may be one and the same.
+            // `/lib` and `/usr/lib` may be one and the same, until somebody parts them.
+            drop(self.stamps.stat(Path::new(directory)));
             let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.into());
             if self.directories.contains(&real) {
                 continue;
@@ -476,6 +477,7 @@ impl Tree {
     /// What a file says, from memory if it stands as it stood.
     fn entries(&self, path: &Path) -> Result<Arc<Vec<Entry>>, String> {
         let unreadable = |error| {
+            self.stamps.unread(&error);
             format!(
                 "reading {}: {error}; let the exporter's user read it",
                 path.display()
@@ -571,6 +573,7 @@ impl Tree {
     /// What a directory holds, and of which kind that is, links not followed; sorted; nothing if there is no such directory.
     fn list(&self, directory: &Path) -> Result<Vec<(PathBuf, FileType)>, String> {
         let unreadable = |error| {
+            self.stamps.unread(&error);
             format!(
                 "reading {}: {error}; let the exporter's user read it",
                 directory.display()
@@ -1119,5 +1122,40 @@ mod tests {
         let other = Arc::new(Baseline::parse(text, "test").unwrap());
         let found = host.look_with(&other, now, &cache);
         assert_ne!(Some(&found), seen.last());
+    }
+    #[test]
+    fn a_directory_that_stops_being_a_link_is_seen() {
+        let host = Host::new(&[("etc/main.service", "[Unit]\nAfter=a.service\n")]);
+        host.link("etc", "lib");
+        let cache = Cache::default();
+        assert_eq!(host.look(&cache).unwrap().len(), 1);
+        let baseline = cache
+            .0
+            .lock()
+            .unwrap()
+            .last
+            .as_ref()
+            .unwrap()
+            .baseline
+            .clone();
+        let look = || {
+            let now = SystemTime::now() + Duration::from_secs(3600);
+            host.look_with(&baseline, now, &cache).unwrap()
+        };
+        tick(&host);
+        fs::remove_file(host.0.path().join("lib")).unwrap();
+        host.write("lib/a.service", "[Unit]\n");
+        assert_eq!(look(), [""; 0]);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again() {
+        let host = Host::new(&[("etc/main.service", "[Unit]\nAfter=a.service\n")]);
+        // A file, but reading it is an input/output error.
+        host.link("/proc/self/mem", "etc/w-x.service");
+        let cache = Cache::default();
+        assert_eq!(host.look(&cache).unwrap().len(), 1);
+        let known = cache.0.lock().unwrap();
+        assert!(!known.last.as_ref().unwrap().stamps.hold());
     }
 }

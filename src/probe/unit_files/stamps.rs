@@ -89,6 +89,14 @@ impl Stamps {
         stood
     }
 
+    /// Remembers that something could not be read though it stands there. Where that is not permitted,
+    /// stamps tell when it is; of other errors nobody knows when they pass.
+    pub fn unread(&self, error: &io::Error) {
+        if error.kind() != ErrorKind::PermissionDenied {
+            self.settled.set(false);
+        }
+    }
+
     /// True if what stood so had for a while when the reading began.
     pub fn is_settled(&self, stamp: Stamp) -> bool {
         let (changed, _) = stamp.changed;
