@@ -40,6 +40,13 @@ fn no_message_is_sent_for_a_scrape(systemd: Systemd, units: usize) {
          busctl monitor --json=short --match=\"type='method_call'\""
     ));
     let server = machine.exporter(&["--config.file=/etc/baseline.yml"]);
+    // Two thousand are read for so long on a busy machine that a scrape would wait in vain.
+    wait_for("the units to be known", PATIENCE, || {
+        match server.get("/-/ready", &[]).status {
+            200 => Ok(()),
+            status => Err(status.to_string()),
+        }
+    });
     wait_for("all units", PATIENCE, || {
         let metrics = server.scrape();
         let seen = metrics.lines("systemd_unit_load_state").lines().count();
