@@ -7,7 +7,7 @@
 //! every second, not every fifteen; expressions are untouched. What was measured is left in the
 //! directory `incidents` below cargo's directory for tests' files, a line each.
 //!
-//! They wait more than they work: `--test-threads=8` is well on two cores.
+//! They wait more than they work: `--test-threads=6` is well on two cores.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
