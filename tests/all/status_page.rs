@@ -225,6 +225,15 @@ fn in_incidents(machine: &Machine, exporter: &Server<'_>, browser: &mut Browser)
     machine.sh("sed '/quantum_redis/d' /etc/hosts >/etc/hosts.new; cp /etc/hosts.new /etc/hosts");
     machine.systemctl(&["restart", PORTFOLIO]);
     exporter.reports_cause(PORTFOLIO, "hostname");
+    let last_words = "Temporary failure in name resolution";
+    wait_for("its last words", PATIENCE, || {
+        let page = String::from_utf8(exporter.get("/", &[]).body).unwrap();
+        if page.contains(last_words) {
+            Ok(())
+        } else {
+            Err(page)
+        }
+    });
     for view in ALL_VIEWS {
         look(browser, "hostname", view);
         above_the_fold(browser, view.name);
@@ -236,7 +245,7 @@ fn in_incidents(machine: &Machine, exporter: &Server<'_>, browser: &mut Browser)
         "restarts again and again",
         "hostname quantum_redis does not resolve as it should",
         "echo '127.0.0.1 quantum_redis' >>/etc/hosts",
-        "Temporary failure in name resolution",
+        last_words,
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
