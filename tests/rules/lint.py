@@ -299,10 +299,11 @@ def lint_table(text, used):
 
 
 def lint_tests(alerts, tests):
-    """Each alert is seen firing, with each rule that has its name, and in such a test seen quiet before,
-    as it does not fire yet, and after, as it is over."""
-    fires, before, after = set(), set(), set()
-    for group in (group for test in tests for group in test["tests"]):
+    """Each alert is seen firing, with each rule that has its name, and in such a test seen pending, which
+    is quiet at the very evaluation before, and seen quiet after, as it is over."""
+    fires, pending, after = set(), set(), set()
+    groups = ((seconds(test["evaluation_interval"]), group) for test in tests for group in test["tests"])
+    for interval, group in groups:
         cases = [(seconds(case["eval_time"]), case) for case in group.get("alert_rule_test", [])]
         # The first time that each fires.
         since = {}
@@ -314,15 +315,19 @@ def lint_tests(alerts, tests):
         for moment, case in cases:
             name = case["alertname"]
             if name in since and not case.get("exp_alerts"):
-                (before if moment < since[name] else after).add(name)
+                if moment == since[name] - interval:
+                    pending.add(name)
+                elif moment > since[name]:
+                    after.add(name)
     for name, possible in alerts:
         if not any((name, severity) in fires for severity in possible):
             yield f"{name}: no test sees it firing as {' or '.join(sorted(possible))}"
         # The watchdog never is.
         if name != "BaselineWatchdog":
-            for when, quiet in (("before", before), ("after", after)):
-                if name not in quiet:
-                    yield f"{name}: no test sees it quiet {when} it fires"
+            if name not in pending:
+                yield f"{name}: no test sees it pending at the evaluation before it fires"
+            if name not in after:
+                yield f"{name}: no test sees it quiet after it fires"
 
 
 def lint(text, tests, runbook, metrics):

@@ -57,9 +57,10 @@ groups:
 """
 
 TESTS = """
+evaluation_interval: 15s
 tests:
   - alert_rule_test:
-      - {eval_time: 1m, alertname: BaselineShopShut}
+      - {eval_time: 1m45s, alertname: BaselineShopShut}
       - eval_time: 2m
         alertname: BaselineShopShut
         exp_alerts: [{exp_labels: {severity: critical}}]
@@ -120,7 +121,7 @@ FAULTS = [
     ("rules", "shop_share[5m]", "shop_share[7m]", "table: lacks range 420"),
     ("rules", "max > 0.5", "max > 0.25", "table: lacks value 0.25"),
     ("tests", "severity: critical", "severity: page", "no test sees it firing as critical or info or warning"),
-    ("tests", "      - {eval_time: 1m, alertname: BaselineShopShut}\n", "", "no test sees it quiet before it fires"),
+    ("tests", "eval_time: 1m45s", "eval_time: 1m30s", "no test sees it pending at the evaluation before it fires"),
     ("tests", "      - {eval_time: 3m, alertname: BaselineShopShut}\n", "", "no test sees it quiet after it fires"),
     ("runbook", "## BaselineShopShut", "## BaselineShopOpen", "BaselineShopShut: has no section in the runbook"),
     ("runbook", "## BaselineShopShut", "## BaselineShopOpen", "BaselineShopOpen: a section of the runbook without"),
