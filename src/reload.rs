@@ -137,7 +137,8 @@ impl Reload {
             let files = [baseline, web_config].into_iter().flatten();
             let files: Vec<_> = files.map(|file| file.display().to_string()).collect();
             Err(format!(
-                "reading {} took longer than {} s: see whether a file system hangs (df {})",
+                "{} could not be read within {} s: see whether a file system hangs (df {}), or \
+                 threads have run out",
                 files.join(" and "),
                 READ_WITHIN.as_secs(),
                 files.join(" "),

@@ -617,7 +617,8 @@ fn unreadable_snapshot(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => format!(
             "there is no snapshot {path}: take one with `baseline-exporter snapshot take {path}` \
-             while all is well, or name another one in `unit_files.snapshot`"
+             while all is well, with the exporter's --config.file if it has one, or name another \
+             one in `unit_files.snapshot`"
         ),
         ErrorKind::NotADirectory => {
             format!("the snapshot {path} is not a directory: name the one that holds the files")

@@ -341,9 +341,10 @@ fn foot(html: &mut Html, observation: &Observation, links: &Links) {
         .markup("\">metrics</a> · <a href=\"/-/healthy\">healthy</a> · <a href=\"/-/ready\">ready</a> · ");
     runbook(html, links, "runbook");
     html.markup(
-        "</p>\n<p>For programs: this page with <code>Accept: application/json</code> is what \
-         <code>baseline-exporter check --output=json</code> prints.</p>\n<p>baseline-exporter ",
+        "</p>\n<p>For programs: this page with <code>Accept: application/json</code> is what <code>",
     )
+    .text(&fix::own("check --output=json", baseline))
+    .markup("</code> prints.</p>\n<p>baseline-exporter ")
     .markup(env!("CARGO_PKG_VERSION"))
     .markup(" (")
     .markup(env!("BASELINE_EXPORTER_REVISION"))
@@ -554,6 +555,13 @@ mod tests {
             let told = format!("{count}more: `{command}` tells them all.");
             assert!(page.contains(&told), "{told}");
         }
+    }
+
+    #[test]
+    fn the_command_that_prints_this_for_programs_names_the_baseline() {
+        let page = page_of(&crate::metrics::tests::observation());
+        let command = "baseline-exporter check --output=json --config.file=golden.yml";
+        assert!(page.contains(&format!("<code>{command}</code>")), "{page}");
     }
 
     #[test]

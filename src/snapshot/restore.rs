@@ -241,7 +241,8 @@ fn roll_back(unit_directory: &Path, changes: &[Pair], backup: &Path) -> String {
     let backup = backup.display();
     format!(
         "putting the files back failed as well ({}): once that is put right, run \
-         `baseline-exporter snapshot restore {backup} --apply --prune`",
+         `baseline-exporter snapshot restore {backup} --apply --prune`, with the same --config.file \
+         as now",
         failures.join("; ")
     )
 }
@@ -637,7 +638,8 @@ keep    quantum-trader.target.wants/quantum-new.service, which is not in the sna
         assert!(
             reason.ends_with(
                 "): once that is put right, run \
-                 `baseline-exporter snapshot restore /b --apply --prune`"
+                 `baseline-exporter snapshot restore /b --apply --prune`, with the same --config.file \
+                 as now"
             ),
             "{reason}"
         );

@@ -215,6 +215,8 @@ fn is_as_packaged(machine: &Machine, exporter: &Server<'_>) {
     links_lead_somewhere(machine);
     machine.sh("gzip --test /usr/share/man/man1/baseline-exporter.1.gz
         bash -n /usr/share/bash-completion/completions/baseline-exporter
+        test -f /usr/share/zsh/vendor-completions/_baseline-exporter
+        test -f /usr/share/fish/vendor_completions.d/baseline-exporter.fish
         test -f /usr/share/doc/baseline-exporter/runbook.md
         runuser -u baseline-exporter -- test ! -w /var/lib/baseline-exporter
         systemd-analyze --quiet cat-config tmpfiles.d | grep -q /var/lib/baseline-exporter");

@@ -111,6 +111,50 @@ fn versions_are_kept_to_and_http_1_1_is_spoken() {
     }
 }
 
+/// The runbook's commands that ask the exporter, each up to its first pipe.
+fn runbook_commands() -> Vec<&'static str> {
+    let lines = include_str!("../../rules/runbook.md").lines();
+    let asks = lines.filter(|line| line.starts_with("curl ") && !line.contains(":9090"));
+    asks.map(|line| line.split(" | ").next().unwrap()).collect()
+}
+
+#[test]
+fn the_runbook_asks_by_tls_and_with_a_password_where_it_is_told_to() {
+    let authority = Authority::new();
+    authority.issue("server", SERVER);
+    let hash = bcrypt::hash_with_salt("secret", 4, [7; 16]).unwrap();
+    let exporter = start(
+        &authority,
+        &format!("basic_auth_users: {{alice: {hash}}}\n"),
+    );
+    let (ca, address) = (authority.path("ca.crt"), &exporter.addresses[0]);
+    let ask = |command: &str, user: &str| {
+        Command::new("bash")
+            .args(["-euc", command])
+            .env(
+                "EXPORTER",
+                format!("--cacert {ca} {user} https://{address}"),
+            )
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    };
+    let commands = runbook_commands();
+    assert!(commands.len() > 3, "{commands:?}");
+    for command in commands {
+        let answer = ask(command, "--user alice:secret");
+        let told = String::from_utf8_lossy(&answer.stdout);
+        assert!(
+            told.contains("baseline_exporter_build_info{"),
+            "{command}: {answer:?}"
+        );
+        // Nothing is printed where all is well: a refusal has to look otherwise.
+        let answer = ask(command, "");
+        let complaint = String::from_utf8_lossy(&answer.stderr);
+        assert!(complaint.contains("401"), "{command}: {answer:?}");
+    }
+}
+
 #[test]
 fn files_that_change_are_used_by_the_next_handshake() {
     let (old, new) = (Authority::new(), Authority::new());

@@ -300,7 +300,8 @@ mod tests {
         assert_eq!(
             refusal(&host),
             "there is no snapshot missing: take one with `baseline-exporter snapshot take \
-             missing` while all is well, or name another one in `unit_files.snapshot`"
+             missing` while all is well, with the exporter's --config.file if it has one, or name \
+             another one in `unit_files.snapshot`"
         );
         host.write("file", "");
         host.unit_files.snapshot = host.path("file");
