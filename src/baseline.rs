@@ -15,6 +15,9 @@ use crate::yaml::{self, Mistake, Mistakes, Node, Value};
 /// The baseline that is used where no file is given.
 const EMBEDDED: &str = include_str!("../deploy/baseline-quantum-trader.yml");
 
+/// The source of that one.
+const IN_THE_PROGRAM: &str = "embedded";
+
 /// What mistakes call the file.
 const NOUN: &str = "baseline";
 
@@ -194,11 +197,16 @@ impl Baseline {
 
     /// The baseline that is compiled in.
     pub fn embedded() -> Self {
-        match Self::parse(EMBEDDED, "embedded") {
+        match Self::parse(EMBEDDED, IN_THE_PROGRAM) {
             Ok(baseline) => baseline,
             // A test parses the same text, so a build that passed its tests cannot get here.
             Err(mistakes) => unreachable!("the embedded baseline has mistakes: {mistakes}"),
         }
+    }
+
+    /// The file that it was read from; `None` for the one that is compiled in.
+    pub fn file(&self) -> Option<&str> {
+        (self.source != IN_THE_PROGRAM).then_some(&*self.source)
     }
 
     /// Reads this text, or says everything that is wrong with it. `source` is what it is called.

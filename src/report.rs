@@ -4,7 +4,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::command_line::Output;
-use crate::findings::{Findings, Judged, Status, judge};
+use crate::findings::{Findings, Judged, Status, fix, judge};
 use crate::observation::Observation;
 use crate::views::{self, views};
 
@@ -59,7 +59,8 @@ fn text(observation: &Observation, findings: &Findings) -> String {
         }
         text.push_str(&format!(
             "; tier {}\n    look at:  journalctl --unit={} --lines=50\n",
-            judged.tier, judged.unit.name
+            judged.tier,
+            fix::quoted(&judged.unit.name)
         ));
         if let Some(clue) = &judged.clue {
             text.push_str(&format!("    it wrote: {}\n", clue.line));
@@ -333,6 +334,19 @@ pub mod tests {
         assert_eq!(view["view"], "journal");
         assert_eq!(view["seen"], false);
         assert_eq!(view["level"], "journal.conf");
+    }
+
+    #[test]
+    fn a_command_with_an_odd_name_can_be_typed() {
+        let observation = crate::metrics::tests::observation();
+        let mut observation = Arc::into_inner(observation).unwrap();
+        let units = observation.units.as_mut().unwrap();
+        let mut watched = units.watched.iter_mut().map(|observed| &mut observed.unit);
+        let odd = watched.find(|unit| unit.name.starts_with("odd-")).unwrap();
+        Arc::make_mut(odd).active_state = "failed".into();
+        let (text, _) = report(&observation, Output::Text);
+        let command = "journalctl --unit='odd-\\x2dname\".service' --lines=50";
+        assert!(text.contains(command), "{text}");
     }
 
     #[test]

@@ -257,6 +257,7 @@ mod tests {
             Err("reading /etc/x: Permission denied (os error 13)".to_owned());
         assert_eq!(seen(&observation), [("unit_files", false)]);
     }
+
     #[test]
     fn a_socket_that_is_not_seen_is_told_with_the_level_that_shows_it() {
         let shared = "it has files of its own: run it without PrivateTmp= (level shared-tmp)";

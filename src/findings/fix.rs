@@ -10,11 +10,9 @@ use crate::probe::write_path::Reason;
 
 /// A command of this program, with the file of the baseline that is in force.
 pub fn own(command: &str, baseline: &Baseline) -> String {
-    let file = match &*baseline.source {
-        "embedded" => String::new(),
-        file => format!(" --config.file={}", quoted(file)),
-    };
-    format!("baseline-exporter {command}{file}")
+    let file = baseline.file().map(quoted);
+    let flag = file.map_or_else(String::new, |file| format!(" --config.file={file}"));
+    format!("baseline-exporter {command}{flag}")
 }
 
 /// For a name that does not resolve to what it should.
@@ -82,7 +80,7 @@ pub fn write_path(unit: &str, path: &str, reason: Reason) -> Vec<String> {
 pub fn reference(to: &str) -> Vec<String> {
     vec![
         format!(
-            "grep -rnw {} /etc/systemd/system   # take the name out of these lists",
+            "grep -rnwF {} /etc/systemd/system   # take the name out of these lists",
             in_quotes(to)
         ),
         format!(
@@ -238,7 +236,7 @@ fn list(units: &[&str]) -> String {
 }
 
 /// A name or a path as a shell takes it for one word.
-fn quoted(word: &str) -> Cow<'_, str> {
+pub fn quoted(word: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:@/+=".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         Cow::Borrowed(word)

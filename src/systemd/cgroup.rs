@@ -258,6 +258,7 @@ mod tests {
         assert_eq!(usage("/system.slice/a.service").cpu_seconds, Some(2.5));
         assert_eq!(usage("/a.service"), Usage::default());
     }
+
     #[test]
     fn a_unit_may_be_in_one_hierarchy_only() {
         let root = tempfile::tempdir().unwrap();
